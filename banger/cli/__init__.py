@@ -1,0 +1,1 @@
+"""What people type: a thin layer over ``banger.Farm`` that parses, prints and exits."""

@@ -1,0 +1,172 @@
+"""Stage requests: what each stage is asked, as frozen models that refuse unknown fields.
+
+Undo requests hold the VM's id and generation alone: an undo must work when nothing else is known.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from banger.contracts.names import ImageId, KernelId, VmId, VmName
+
+MAX_GUEST_FILES = 64
+MAX_GUEST_FILE_BYTES = 64 * 1024
+
+_GUEST_PATH = r"^(/[A-Za-z0-9_][A-Za-z0-9._-]*)+$"
+
+SizeMib = Annotated[int, Field(ge=1, le=16 * 1024 * 1024)]
+SlotNumber = Annotated[int, Field(ge=2, le=65533)]
+GuestPath = Annotated[str, StringConstraints(pattern=_GUEST_PATH, max_length=200)]
+Signal = Literal["TERM", "INT", "KILL"]
+
+
+class Frozen(BaseModel):
+    """A value that crosses a queue: immutable, and closed to fields that we do not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StageRequest(Frozen):
+    """What every request says: which VM, and which of its starts."""
+
+    vm_id: VmId
+    generation: Annotated[int, Field(ge=1)]
+
+
+class GuestFile(Frozen):
+    """A regular file of the guest: absolute path, text, permission bits. Its owner is root:root."""
+
+    path: GuestPath
+    content: Annotated[str, StringConstraints(max_length=MAX_GUEST_FILE_BYTES)]
+    mode: Literal[0o644, 0o755] = 0o644
+
+
+class Mount(Frozen):
+    """One line of the guest's /etc/fstab, in that file's field order."""
+
+    source: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9/_=.-]+$", max_length=100)]
+    target: GuestPath
+    fstype: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+$", max_length=20)]
+    options: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9,=_-]+$", max_length=100)]
+    dump: Literal[0] = 0
+    passno: Literal[0, 2] = 0
+
+
+# --- unprivileged stages -------------------------------------------------------------------------
+
+
+class OverlayRequest(StageRequest):
+    """Make the VM's directory, intent file, host key and sparse overlay file."""
+
+    image: ImageId
+    overlay_mib: SizeMib
+
+
+class WorkDiskRequest(StageRequest):
+    """Make the work disk of this size: kept, cloned from the image's seed, or fresh."""
+
+    image: ImageId
+    disk_mib: SizeMib
+
+
+class GrowWorkDiskRequest(StageRequest):
+    """Grow the work disk of a stopped VM to this size."""
+
+    disk_mib: SizeMib
+
+
+class WaitReadyRequest(StageRequest):
+    """Wait until the guest at this address answers SSH with its own host key."""
+
+    address: str
+    timeout_s: Annotated[float, Field(gt=0, le=600)]
+
+
+class GuestShutdownRequest(StageRequest):
+    """Ask the guest to sync and power off, over SSH, and wait this long at most."""
+
+    address: str
+    timeout_s: Annotated[float, Field(ge=0, le=600)]
+
+
+class ExecRequest(StageRequest):
+    """Run a command in the guest, word for word, and stream what it prints."""
+
+    address: str
+    argv: Annotated[tuple[str, ...], Field(min_length=1, max_length=1000)]
+    timeout_s: Annotated[float, Field(gt=0, le=24 * 3600)]
+
+
+class UpdateSpecRequest(StageRequest):
+    """Write changed settings of a stopped VM into its record."""
+
+    vcpus: Annotated[int, Field(ge=1, le=64)] | None = None
+    memory_mib: SizeMib | None = None
+    disk_mib: SizeMib | None = None
+
+
+# --- privileged stages: names and numbers only ---------------------------------------------------
+
+
+class AttachSystemDiskRequest(StageRequest):
+    """Make the system disk of base image and overlay, owned by the slot's uid."""
+
+    slot: SlotNumber
+    image: ImageId
+
+
+class PatchRootfsRequest(StageRequest):
+    """Write guest files and the merged /etc/fstab into the system disk, never mounting it.
+
+    The guest's SSH host key is not in the request: root reads it from the VM's directory.
+    """
+
+    slot: SlotNumber
+    files: Annotated[tuple[GuestFile, ...], Field(max_length=MAX_GUEST_FILES)]
+    mounts: Annotated[tuple[Mount, ...], Field(max_length=16)]
+
+
+class TapRequest(StageRequest):
+    """Make the VM's tap on the bridge, isolated and filtered; NAT only where asked."""
+
+    slot: SlotNumber
+    nat: bool
+
+
+class LaunchRequest(StageRequest):
+    """Start the VMM under the slot's uid."""
+
+    slot: SlotNumber
+    kernel: KernelId
+    name: VmName
+    vcpus: Annotated[int, Field(ge=1, le=64)]
+    memory_mib: Annotated[int, Field(ge=64, le=1024 * 1024)]
+
+
+class UndoRequest(StageRequest):
+    """Undo a stage knowing only the VM's id."""
+
+
+class KillRequest(UndoRequest):
+    """Undo of ``launch``: send this signal, then make sure."""
+
+    signal: Signal = "KILL"
+
+
+Request = (
+    OverlayRequest
+    | WorkDiskRequest
+    | GrowWorkDiskRequest
+    | WaitReadyRequest
+    | GuestShutdownRequest
+    | ExecRequest
+    | UpdateSpecRequest
+    | AttachSystemDiskRequest
+    | PatchRootfsRequest
+    | TapRequest
+    | LaunchRequest
+    | KillRequest
+    | UndoRequest
+)

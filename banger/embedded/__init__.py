@@ -1,0 +1,1 @@
+"""An embedded farm on one machine: Redis, both workers and Flower, supervised."""

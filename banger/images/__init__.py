@@ -1,0 +1,1 @@
+"""Images and kernels: catalogue, manifests with digests, builders from Debian packages."""

@@ -1,0 +1,140 @@
+"""The one door through which the unprivileged side and the CLI start other programs.
+
+An argv of strings, an absolute binary, a fixed environment, closed stdin unless bytes are given, a
+deadline that kills the whole process group, bounded output, and one log line that can be pasted.
+Root has a door of its own: ``root_worker.shell``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from banger.contracts.errors import ToolFailedError
+
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LC_ALL": "C.UTF-8",
+    "HOME": "/nonexistent",
+}
+MAX_OUTPUT_BYTES = 1024 * 1024
+
+log = logging.getLogger("banger.shell")
+
+
+class Completed(NamedTuple):
+    """How a program ended: exit code, and the first MAX_OUTPUT_BYTES of each stream."""
+
+    code: int
+    stdout: bytes
+    stderr: bytes
+
+
+def find_tool(name: str) -> str:
+    """Return the absolute path of a system tool; ToolFailedError naming it when it is not installed."""
+    for directory in ENVIRONMENT["PATH"].split(":"):
+        path = Path(directory, name)
+        if os.access(path, os.X_OK):
+            return str(path)
+    raise ToolFailedError(f"{name} is not installed", resolution="Run `banger doctor`: it names the package.")
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    deadline_s: float,
+    good: Sequence[int] = (0,),
+    stdin: bytes = b"",
+    env: dict[str, str] | None = None,
+    cwd: Path | None = None,
+    max_output: int = MAX_OUTPUT_BYTES,
+) -> Completed:
+    """Run a program to its end and return what it printed.
+
+    ``env`` adds to the fixed environment. ToolFailedError when the exit code is not in ``good`` or the
+    deadline (seconds) passes; the process group is killed then.
+    """
+    argv = tuple(argv)
+    if not argv or not argv[0].startswith("/"):
+        raise ValueError(f"argv[0] must be an absolute path: {argv[:1]}")
+    started = time.monotonic()
+    process = subprocess.Popen(
+        argv,
+        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=ENVIRONMENT | (env or {}),
+        cwd=cwd or "/",
+        start_new_session=True,
+    )
+    try:
+        completed = _communicate(process, stdin, deadline_s, max_output)
+    finally:
+        _kill_group(process)
+    log.info("ran %s -> %s in %.0f ms", shlex.join(argv), completed.code, (time.monotonic() - started) * 1000)
+    if completed.code not in good:
+        said = (completed.stderr or completed.stdout).decode(errors="replace").strip()
+        raise ToolFailedError(
+            f"{Path(argv[0]).name} ended with {completed.code}",
+            details=f"{shlex.join(argv)}\n{said[-2000:]}",
+        )
+    return completed
+
+
+def _communicate(
+    process: subprocess.Popen[bytes], stdin: bytes, deadline_s: float, max_output: int
+) -> Completed:
+    out, err = bytearray(), bytearray()
+    readers = [
+        threading.Thread(target=_drain, args=(stream, into, max_output), daemon=True)
+        for stream, into in ((process.stdout, out), (process.stderr, err))
+    ]
+    for reader in readers:
+        reader.start()
+    if process.stdin:
+        writer = threading.Thread(target=_feed, args=(process.stdin, stdin), daemon=True)
+        writer.start()
+    try:
+        code = process.wait(deadline_s)
+    except subprocess.TimeoutExpired:
+        _kill_group(process)
+        raise ToolFailedError(
+            f"{Path(str(process.args[0])).name} did not end within {deadline_s:g} s and was killed",  # type: ignore[index]
+            details=shlex.join(process.args),  # type: ignore[arg-type]
+        ) from None
+    for reader in readers:
+        reader.join(timeout=1)  # a grandchild may hold the pipe; what it says is not ours to wait for
+    return Completed(code, bytes(out), bytes(err))
+
+
+def _drain(stream: IO[bytes] | None, into: bytearray, limit: int) -> None:
+    if stream is None:
+        return
+    with stream:
+        while chunk := stream.read1(65536):  # type: ignore[attr-defined]
+            into += chunk[: max(0, limit - len(into))]
+
+
+def _feed(stream: IO[bytes], data: bytes) -> None:
+    try:
+        with stream:
+            stream.write(data)
+    except BrokenPipeError:
+        return  # the program did not want its input; its exit code says what it thinks of it
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return
+    finally:
+        process.wait()

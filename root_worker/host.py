@@ -1,0 +1,26 @@
+"""What a privileged stage is given beside its request: this host's policy and registry."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from banger.contracts.names import HostPaths
+from root_worker.policy import Policy
+from root_worker.registry import Registry
+
+
+class RootHost(NamedTuple):
+    """This host, as root sees it."""
+
+    policy: Policy
+    registry: Registry
+
+    @property
+    def paths(self) -> HostPaths:
+        """Where this host keeps things."""
+        return self.policy.paths
+
+
+def root_host(policy: Policy) -> RootHost:
+    """Return the host of a policy, its registry opened."""
+    return RootHost(policy, Registry(policy.paths.registry))

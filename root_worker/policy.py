@@ -1,0 +1,83 @@
+"""What root allows: one frozen model, read from a root-owned file, and pure questions to it.
+
+The policy is asked twice: at the door, before a message reaches the pool, and again by the stage
+at the sink. Default deny: what is not named here is refused.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from banger.contracts.errors import PolicyError
+from banger.contracts.names import HostName, HostPaths, Slot, slot
+from banger.contracts.requests import GuestFile, LaunchRequest, PatchRootfsRequest, StageRequest
+
+GUEST_PATHS = frozenset(
+    {
+        "/etc/resolv.conf",
+        "/etc/hostname",
+        "/etc/hosts",
+        "/etc/banger/network.conf",
+        "/usr/local/lib/banger/network-up",
+        "/etc/ssh/sshd_config.d/99-banger.conf",
+    }
+)
+EXECUTABLE_GUEST_PATHS = frozenset({"/usr/local/lib/banger/network-up"})
+
+
+class Policy(BaseModel):
+    """The host's limits. Sizes in MiB; uids of VMs are ``uid_base`` + slot."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: HostName
+    state_dir: Path
+    run_dir: Path
+    network: IPv4Network = IPv4Network("172.16.0.0/24")
+    uid_base: Annotated[int, Field(ge=10_000, le=2_000_000_000)] = 300_000
+    worker_user: str = "banger"
+    disk_backend: Literal["auto", "reflink", "copy", "dm-snapshot"] = "auto"
+    accelerator: Literal["auto", "kvm", "tcg"] = "auto"
+    max_vcpus: Annotated[int, Field(ge=1)] = 16
+    max_memory_mib: Annotated[int, Field(ge=64)] = 65_536
+    serial_log_mib: Annotated[int, Field(ge=1, le=1024)] = 8
+
+    @property
+    def paths(self) -> HostPaths:
+        """Where this host keeps things."""
+        return HostPaths(self.state_dir, self.run_dir)
+
+    def slot(self, number: int) -> Slot:
+        """Derive the slot's address, MAC and uid; PolicyError when it is outside the network."""
+        try:
+            return slot(number, self.network, self.uid_base)
+        except ValueError as error:
+            raise PolicyError(str(error)) from error
+
+
+def check(request: StageRequest, policy: Policy) -> None:
+    """Raise PolicyError unless the policy allows the request. Pure; called at the door and at the sink."""
+    number = getattr(request, "slot", None)
+    if number is not None:
+        policy.slot(number)
+    if isinstance(request, PatchRootfsRequest):
+        for file in request.files:
+            _check_guest_file(file)
+    if isinstance(request, LaunchRequest):
+        if request.vcpus > policy.max_vcpus:
+            raise PolicyError(f"{request.vcpus} vCPUs is above this host's limit of {policy.max_vcpus}")
+        if request.memory_mib > policy.max_memory_mib:
+            raise PolicyError(
+                f"{request.memory_mib} MiB of memory is above this host's limit of {policy.max_memory_mib}"
+            )
+
+
+def _check_guest_file(file: GuestFile) -> None:
+    if file.path not in GUEST_PATHS:
+        raise PolicyError(f"{file.path} is not a guest file that root writes")
+    if file.mode == 0o755 and file.path not in EXECUTABLE_GUEST_PATHS:
+        raise PolicyError(f"{file.path} may not be executable")

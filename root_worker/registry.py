@@ -1,0 +1,132 @@
+"""Root's own memory: one JSON file a VM, written whole (fsync, rename, directory fsync).
+
+It fences late requests (generation), keeps slots apart, and says which processes are a VM's. It is
+root's truth: Redis and the unprivileged side cannot write it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from banger.contracts.errors import PolicyError, StaleGenerationError
+
+
+class Process(BaseModel):
+    """A process known by more than its pid: its start time in clock ticks since boot tells it from a later one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pid: int
+    start_ticks: int
+    boot_id: str
+
+
+class Entry(BaseModel):
+    """What root remembers of one VM."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    vm_id: str
+    generation: int
+    slot: int | None = None
+    disk_backend: Literal["reflink", "copy", "dm-snapshot"] | None = None
+    vmm: Process | None = None
+    shim: Process | None = None
+    accelerator: Literal["kvm", "tcg"] | None = None
+
+
+class Registry:
+    """The registry directory. All methods are safe against other threads and processes of root."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the registry's lock: one writer a host."""
+        fd = os.open(self._directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def get(self, vm_id: str) -> Entry | None:
+        """Return the VM's entry, or None where root knows nothing of it."""
+        try:
+            return Entry.model_validate_json(self._file(vm_id).read_bytes())
+        except FileNotFoundError:
+            return None
+
+    def entries(self) -> list[Entry]:
+        """Return all entries, by VM id."""
+        return [
+            Entry.model_validate_json(file.read_bytes()) for file in sorted(self._directory.glob("*.json"))
+        ]
+
+    def admit(self, vm_id: str, generation: int, slot: int | None = None) -> Entry:
+        """Fence and record a request, before its first side effect.
+
+        StaleGenerationError when a later start has been here; PolicyError when the slot is another VM's
+        or not the one this VM had.
+        """
+        with self.locked():
+            entry = self.get(vm_id) or Entry(vm_id=vm_id, generation=generation)
+            if generation < entry.generation:
+                raise StaleGenerationError(
+                    f"generation {generation} of VM {vm_id} is over: root has seen {entry.generation}"
+                )
+            if slot is not None and entry.slot not in (None, slot):
+                raise PolicyError(f"VM {vm_id} has slot {entry.slot}, not {slot}")
+            if slot is not None:
+                for other in self.entries():
+                    if other.vm_id != vm_id and other.slot == slot:
+                        raise PolicyError(f"slot {slot} belongs to VM {other.vm_id}")
+            admitted = entry.model_copy(update={"generation": generation, "slot": slot or entry.slot})
+            if admitted != self.get(vm_id):
+                self._write(admitted)
+            return admitted
+
+    def update(self, vm_id: str, **changes: object) -> Entry:
+        """Change fields of an admitted VM's entry and return it."""
+        with self.locked():
+            entry = self.get(vm_id)
+            if entry is None:
+                raise PolicyError(f"VM {vm_id} is not in root's registry")
+            entry = Entry.model_validate(entry.model_dump() | changes)
+            self._write(entry)
+            return entry
+
+    def forget(self, vm_id: str) -> None:
+        """Remove the VM's entry; forgives exactly its absence."""
+        with self.locked():
+            self._file(vm_id).unlink(missing_ok=True)
+            self._sync()
+
+    def _file(self, vm_id: str) -> Path:
+        return self._directory / f"{vm_id}.json"
+
+    def _write(self, entry: Entry) -> None:
+        target = self._file(entry.vm_id)
+        scratch = target.with_suffix(".new")
+        with scratch.open("wb") as file:
+            file.write(entry.model_dump_json().encode())
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(target)
+        self._sync()
+
+    def _sync(self) -> None:
+        fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)

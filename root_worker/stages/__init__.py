@@ -1,0 +1,1 @@
+"""The privileged stages, one file each: request in, policy asked again, do, undo."""

@@ -1,0 +1,1 @@
+"""The unprivileged Celery app: stages that need no privilege, unwinding, control."""

@@ -1,0 +1,39 @@
+"""What an unprivileged stage is given beside its request: this host, and its job's line to the user."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network
+from typing import Literal
+
+from banger.contracts.names import HostPaths
+
+
+@dataclass(frozen=True)
+class WorkHost:
+    """This host, as the unprivileged worker sees it. ``stopping`` is set when the worker shuts down."""
+
+    name: str
+    paths: HostPaths
+    network: IPv4Network
+    uid_base: int
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+
+def _never() -> bool:
+    return False
+
+
+def _discard(_stream: Literal["stdout", "stderr"], _chunk: bytes) -> None:
+    return
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """A stage's surroundings: its host, whether its job was cancelled, and where its output goes."""
+
+    host: WorkHost
+    cancelled: Callable[[], bool] = _never
+    emit: Callable[[Literal["stdout", "stderr"], bytes], None] = _discard

@@ -1,0 +1,1 @@
+"""The unprivileged stages, one file each: request in, do, undo."""
