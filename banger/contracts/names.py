@@ -40,7 +40,7 @@ def is_id(text: str) -> bool:
 
 
 def is_label(text: str) -> bool:
-    """Tell whether the text is a DNS label: a VM, host or image name. Refused otherwise, never normalised."""
+    """Tell whether the text is a DNS label: a VM, host or image name."""
     return re.fullmatch(_LABEL, text) is not None
 
 
@@ -76,18 +76,22 @@ class Slot(NamedTuple):
     cid: int
 
 
+def mac_address(address: IPv4Address) -> str:
+    """Return the MAC of a guest's or the bridge's address: locally administered, 02:fc and the address."""
+    return "02:fc:" + ":".join(f"{byte:02x}" for byte in address.packed)
+
+
 def slot(number: int, network: IPv4Network, uid_base: int) -> Slot:
     """Derive a slot's address, MAC (02:fc and the address), uid and CID; ValueError when outside the network."""
     if not FIRST_SLOT <= number <= network.num_addresses - 2:
         raise ValueError(f"slot {number} is outside {network} ({FIRST_SLOT}..{network.num_addresses - 2})")
     address = network.network_address + number
-    mac = "02:fc:" + ":".join(f"{byte:02x}" for byte in address.packed)
     return Slot(
         number=number,
         address=address,
         gateway=network.network_address + 1,
         prefix=network.prefixlen,
-        mac=mac,
+        mac=mac_address(address),
         uid=uid_base + number,
         cid=number + 1,
     )

@@ -10,13 +10,13 @@ import errno
 import fcntl
 import os
 import struct
-from pathlib import Path
 from typing import Any
 
 from pyroute2 import IPRoute, NetlinkError
 
 from banger.contracts.errors import PolicyError, StageFailedError
 from banger.contracts.names import Slot, link_alias, tap_name
+from root_worker.ops.sysctl import disable_ipv6
 
 # From linux/if_tun.h.
 _TUNSETIFF = 0x400454CA
@@ -32,21 +32,21 @@ _NUD_NOARP_PERMANENT = 0x40 | 0x80  # NUD_NOARP | NUD_PERMANENT: `bridge fdb …
 
 
 def find_tap(ip: IPRoute, vm_id: str) -> Any | None:
-    """Return the VM's tap as a netlink message, None when absent; PolicyError when the name is a stranger's."""
-    try:
-        (link,) = ip.link("get", ifname=tap_name(vm_id))
-    except NetlinkError as error:
-        if error.code == errno.ENODEV:
-            return None
-        raise
-    alias = link.get("IFLA_IFALIAS")
-    if alias != link_alias(vm_id):
+    """Return the VM's tap as a netlink message, None when absent; PolicyError when it is a stranger's."""
+    link = _find_link(ip, tap_name(vm_id))
+    if link is not None and _is_strangers(link, vm_id):
         raise PolicyError(
             f"the interface {tap_name(vm_id)} is not a tap of VM {vm_id}",
-            details=f"its alias is {alias!r}, not {link_alias(vm_id)!r}",
+            details=f"its alias is {link.get('IFLA_IFALIAS')!r}, not {link_alias(vm_id)!r}",
             resolution="Remove the interface, or create the VM again: it gets another id.",
         )
     return link
+
+
+def tap_is_strangers(ip: IPRoute, vm_id: str) -> bool:
+    """Tell whether the VM's tap name is taken by an interface that is not this VM's."""
+    link = _find_link(ip, tap_name(vm_id))
+    return link is not None and _is_strangers(link, vm_id)
 
 
 def create_tap(ip: IPRoute, vm_id: str, slot: Slot, bridge: int) -> None:
@@ -59,7 +59,7 @@ def create_tap(ip: IPRoute, vm_id: str, slot: Slot, bridge: int) -> None:
         ip.link("del", index=link["index"])
         link = None
     index = link["index"] if link is not None else _create_persistent(ip, vm_id, slot.uid)
-    _silence_ipv6(tap_name(vm_id))
+    disable_ipv6(tap_name(vm_id))  # the host should not speak it to the guest
     ip.link("set", index=index, master=bridge)
     _isolate(ip, index, slot.mac)
     ip.link("set", index=index, state="up")
@@ -87,6 +87,20 @@ def remove_tap(ip: IPRoute, vm_id: str) -> None:
     except NetlinkError as error:
         if error.code != errno.ENODEV:
             raise
+
+
+def _find_link(ip: IPRoute, name: str) -> Any | None:
+    try:
+        (link,) = ip.link("get", ifname=name)
+    except NetlinkError as error:
+        if error.code == errno.ENODEV:
+            return None
+        raise
+    return link
+
+
+def _is_strangers(link: Any, vm_id: str) -> bool:
+    return bool(link.get("IFLA_IFALIAS") != link_alias(vm_id))
 
 
 def _attach(name: str, mode: int = _MODE) -> int:
@@ -121,10 +135,3 @@ def _isolate(ip: IPRoute, index: int, mac: str) -> None:
     """Keep a port from other isolated ports, and let the bridge know its one MAC instead of learning any."""
     ip.brport("set", index=index, isolated=1, learning=0, unicast_flood=0, mcast_flood=0)
     ip.fdb("replace", ifindex=index, lladdr=mac, state=_NUD_NOARP_PERMANENT)
-
-
-def _silence_ipv6(name: str) -> None:
-    """Keep the host from speaking IPv6 to the guest; guests have none."""
-    switch = Path("/proc/sys/net/ipv6/conf", name, "disable_ipv6")
-    if switch.exists():
-        switch.write_text("1")

@@ -1,0 +1,52 @@
+"""The host's one bridge, which every tap is a port of and whose address is the guests' gateway."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+from typing import Any
+
+from pyroute2 import IPRoute, NetlinkError
+
+from banger.contracts.errors import PolicyError
+from banger.contracts.names import BRIDGE, mac_address
+from root_worker.ops.sysctl import disable_ipv6
+
+
+def ensure_bridge(ip: IPRoute, gateway: IPv4Address, prefix: int) -> int:
+    """Make the bridge once, give it the gateway's address, bring it up; return its interface index.
+
+    PolicyError when an interface of that name is no bridge.
+    """
+    with _forgiving(errno.EEXIST):
+        # A MAC of its own: without one a bridge takes its ports', and guests would lose it with a tap.
+        ip.link("add", ifname=BRIDGE, kind="bridge", address=mac_address(gateway))
+    (link,) = ip.link("get", ifname=BRIDGE)
+    if _kind(link) != "bridge":
+        raise PolicyError(
+            f"the interface {BRIDGE} is not a bridge",
+            details=f"it is of kind {_kind(link)!r}",
+            resolution=f"Remove or rename it: banger needs {BRIDGE} for its guests.",
+        )
+    index = int(link["index"])
+    disable_ipv6(BRIDGE)  # guests have none, and the host should not be found over it
+    with _forgiving(errno.EEXIST):
+        ip.addr("add", index=index, address=str(gateway), prefixlen=prefix)
+    ip.link("set", index=index, state="up")
+    return index
+
+
+def _kind(link: Any) -> str | None:
+    info = link.get("IFLA_LINKINFO")
+    return info.get("IFLA_INFO_KIND") if info is not None else None
+
+
+@contextlib.contextmanager
+def _forgiving(code: int) -> Iterator[None]:
+    try:
+        yield
+    except NetlinkError as error:
+        if error.code != code:
+            raise

@@ -1,0 +1,230 @@
+"""The tap stage against a real kernel, in a network namespace of each test's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from netns import private_network
+
+from banger.contracts.errors import PolicyError, StageFailedError, StaleGenerationError, ToolFailedError
+from banger.contracts.names import BRIDGE, link_alias, tap_name
+from banger.contracts.requests import TapRequest, UndoRequest
+from root_worker.host import RootHost, root_host
+from root_worker.ops import guest_filter
+from root_worker.ops.tap import open_tap
+from root_worker.policy import Policy
+from root_worker.stages import tap
+
+pytestmark = pytest.mark.integration
+
+VM = "0123456789ab"
+TWIN = "0123456789ac"  # the same tap name, another VM
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[RootHost]:
+    with private_network():
+        yield root_host(Policy(host="here", state_dir=tmp_path / "state", run_dir=tmp_path / "run"))
+
+
+def request(vm_id: str = VM, *, slot: int = 2, nat: bool = False, generation: int = 1) -> TapRequest:
+    return TapRequest(vm_id=vm_id, generation=generation, slot=slot, nat=nat)
+
+
+def undo_of(vm_id: str = VM, generation: int = 1) -> UndoRequest:
+    return UndoRequest(vm_id=vm_id, generation=generation)
+
+
+def tool(*argv: str) -> str:
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+
+
+def links() -> dict[str, Any]:
+    return {link["ifname"]: link for link in json.loads(tool("ip", "-d", "-j", "link"))}
+
+
+def ruleset() -> str:
+    return tool("nft", "list", "ruleset")
+
+
+def state_of(vm_id: str) -> tuple[Any, ...]:
+    link = links()[tap_name(vm_id)]
+    kept = ("ifindex", "address", "ifalias", "master")  # the rest has timers, and a carrier that settles
+    return *(link[key] for key in kept), link["linkinfo"]["info_data"], ruleset()
+
+
+def assert_nothing_left(vm_id: str = VM) -> None:
+    assert tap_name(vm_id) not in links()
+    assert tap_name(vm_id) not in ruleset()
+
+
+def test_the_tap_is_owned_by_the_slots_uid_named_by_alias_isolated_and_up(host: RootHost) -> None:
+    tap.do(request(), host)
+    link = links()[tap_name(VM)]
+    assert link["ifalias"] == link_alias(VM)
+    assert link["master"] == BRIDGE
+    assert "UP" in link["flags"]
+    assert link["linkinfo"]["info_data"]["user"] == 300_002
+    assert link["linkinfo"]["info_data"]["persist"]
+    assert link["linkinfo"]["info_slave_data"]["isolated"]
+    assert not link["linkinfo"]["info_slave_data"]["learning"]
+
+
+def test_the_bridge_has_the_gateways_address_and_a_mac_that_stays(host: RootHost) -> None:
+    tap.do(request(), host)
+    (bridge,) = json.loads(tool("ip", "-j", "addr", "show", "dev", BRIDGE))
+    assert [(a["local"], a["prefixlen"]) for a in bridge["addr_info"]] == [("172.16.0.1", 24)]
+    tap.undo(undo_of(), host)
+    assert links()[BRIDGE]["address"] == bridge["address"] == "02:fc:ac:10:00:01"
+
+
+def test_doing_it_twice_changes_nothing(host: RootHost) -> None:
+    tap.do(request(nat=True), host)
+    once = state_of(VM)
+    tap.do(request(nat=True), host)
+    assert state_of(VM) == once
+
+
+def test_doing_it_again_while_a_vmm_holds_the_tap_is_no_error(host: RootHost) -> None:
+    tap.do(request(), host)
+    with os.fdopen(open_tap(VM), "rb"):
+        tap.do(request(), host)
+
+
+def test_a_restart_without_nat_takes_it_away(host: RootHost) -> None:
+    tap.do(request(), host)
+    without = ruleset()
+    tap.do(request(nat=True, generation=2), host)
+    assert ruleset() != without
+    tap.do(request(generation=3), host)
+    assert ruleset() == without
+
+
+def test_undo_before_do_is_no_error(host: RootHost) -> None:
+    tap.undo(undo_of(), host)
+    assert_nothing_left()
+
+
+def test_undo_after_do_and_again_leaves_nothing(host: RootHost) -> None:
+    tap.do(request(nat=True), host)
+    tap.undo(undo_of(), host)
+    assert_nothing_left()
+    tap.undo(undo_of(), host)
+    assert_nothing_left()
+
+
+def test_undo_after_half_a_do_removes_rules_without_a_tap(
+    host: RootHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise StageFailedError("the tap cannot be made")
+
+    monkeypatch.setattr(tap, "create_tap", refuse)
+    with pytest.raises(StageFailedError):
+        tap.do(request(), host)
+    assert tap_name(VM) in ruleset()
+    tap.undo(undo_of(), host)
+    assert_nothing_left()
+
+
+def test_undo_removes_a_tap_whose_rules_are_gone(host: RootHost) -> None:
+    tap.do(request(), host)
+    tool("nft", "flush", "ruleset")
+    tap.undo(undo_of(), host)
+    assert_nothing_left()
+
+
+def test_rules_that_were_damaged_are_mended_by_the_next_do(host: RootHost) -> None:
+    tap.do(request(), host)
+    whole = ruleset()
+    tool("nft", "flush", "ruleset")
+    tap.do(request(), host)
+    assert ruleset() == whole
+
+
+def test_a_strangers_interface_of_that_name_is_refused_and_left_alone(host: RootHost) -> None:
+    tool("ip", "tuntap", "add", "dev", tap_name(VM), "mode", "tap")
+    with pytest.raises(PolicyError, match="not a tap of VM"):
+        tap.do(request(), host)
+    tap.undo(undo_of(), host)
+    assert "master" not in links()[tap_name(VM)]
+
+
+def test_a_vm_whose_id_differs_in_the_last_digit_cannot_take_the_tap_or_its_rules(host: RootHost) -> None:
+    tap.do(request(), host)
+    before = state_of(VM)
+    with pytest.raises(PolicyError):
+        tap.do(request(TWIN, slot=3), host)
+    tap.undo(undo_of(TWIN), host)
+    with pytest.raises(PolicyError):
+        open_tap(TWIN)
+    assert state_of(VM) == before
+
+
+def test_an_interface_that_is_no_bridge_is_not_used_as_one(host: RootHost) -> None:
+    tool("ip", "tuntap", "add", "dev", BRIDGE, "mode", "tap")
+    with pytest.raises(PolicyError, match="not a bridge"):
+        tap.do(request(), host)
+    tap.undo(undo_of(), host)
+    assert_nothing_left()
+
+
+def test_a_foreign_nft_table_is_not_touched(host: RootHost) -> None:
+    tool("nft", "add table inet theirs; add chain inet theirs banger; add rule inet theirs banger accept")
+    theirs = tool("nft", "list", "table", "inet", "theirs")
+    tap.do(request(nat=True), host)
+    tap.undo(undo_of(), host)
+    assert tool("nft", "list", "table", "inet", "theirs") == theirs
+
+
+def test_rules_that_the_kernel_refuses_leave_no_tap(host: RootHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guest_filter, "guest_rules", lambda *_, **__: ["add rule inet absent absent accept"])
+    with pytest.raises(ToolFailedError, match="nft"):
+        tap.do(request(), host)
+    assert_nothing_left()
+
+
+def test_a_request_of_an_older_start_is_refused(host: RootHost) -> None:
+    tap.do(request(generation=2), host)
+    with pytest.raises(StaleGenerationError):
+        tap.undo(undo_of(generation=1), host)
+    assert tap_name(VM) in links()
+
+
+def test_a_slot_outside_the_network_is_refused_before_anything_happens(host: RootHost) -> None:
+    with pytest.raises(PolicyError):
+        tap.do(request(slot=255), host)
+    assert set(links()) == {"lo"}
+
+
+def test_opening_a_tap_that_is_not_there_makes_none(host: RootHost) -> None:
+    with pytest.raises(StageFailedError, match="no tap"):
+        open_tap(VM)
+    assert set(links()) == {"lo"}
+
+
+def test_forwarding_is_switched_on_for_nat_only(host: RootHost) -> None:
+    forwarding = Path("/proc/sys/net/ipv4/ip_forward")
+    tap.do(request(), host)
+    assert forwarding.read_text() == "0\n"
+    tap.do(request(nat=True), host)
+    assert forwarding.read_text() == "1\n"
+
+
+def test_twenty_taps_in_parallel_come_and_go(host: RootHost) -> None:
+    ids = [f"{number:011x}0" for number in range(20)]
+    with ThreadPoolExecutor(20) as pool:
+        list(
+            pool.map(lambda vm_id, slot: tap.do(request(vm_id, slot=slot, nat=True), host), ids, range(2, 22))
+        )
+        assert {tap_name(vm_id) for vm_id in ids} <= set(links())
+        list(pool.map(lambda vm_id: tap.undo(undo_of(vm_id), host), ids))
+    assert set(links()) == {"lo", BRIDGE}
+    assert "bgr-0" not in ruleset()
