@@ -89,6 +89,29 @@ def run(
     return completed
 
 
+def spawn(argv: Sequence[str], *, env: dict[str, str], output: Path) -> subprocess.Popen[bytes]:
+    """Start a program that the caller watches and ends itself: a farm's services.
+
+    ``env`` is all of its environment; what it prints is appended to the output file. It leads a session
+    of its own.
+    """
+    if not argv or not argv[0].startswith("/"):
+        raise ValueError(f"argv[0] must be an absolute path: {argv[:1]}")
+    output.touch(mode=0o640)
+    with output.open("ab") as sink:
+        process = subprocess.Popen(
+            tuple(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            env=env,
+            cwd="/",
+            start_new_session=True,
+        )
+    log.info("started %s as %d", shlex.join(argv), process.pid)
+    return process
+
+
 def _communicate(
     process: subprocess.Popen[bytes], stdin: bytes, deadline_s: float, max_output: int
 ) -> Completed:

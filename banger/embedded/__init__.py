@@ -1,1 +1,6 @@
-"""An embedded farm on one machine: Redis, both workers and Flower, supervised."""
+"""An embedded farm on one machine: Redis, both workers and Flower, supervised.
+
+``control`` is what the CLI calls. It prepares the machine (``layout``, ``credentials``, ``redis``), decides
+what runs (``services``, ``view``: pure) and hands that plan to ``supervisor``, a daemon that knows
+nothing else.
+"""

@@ -1,0 +1,33 @@
+"""The unprivileged services' account, and how a program is started as it."""
+
+from __future__ import annotations
+
+import pwd
+
+from banger.contracts.errors import BangerError
+from banger.settings import Settings
+from banger.shell import find_tool
+
+
+def worker_account(settings: Settings) -> pwd.struct_passwd:
+    """Return the account of the unprivileged worker; BangerError saying how to make it when it is missing."""
+    try:
+        return pwd.getpwnam(settings.worker_user)
+    except KeyError:
+        raise BangerError(
+            f"the system user {settings.worker_user} does not exist",
+            details="The unprivileged worker, Redis and Flower run as this user.",
+            resolution=f"Run `make setup`, or: useradd --system --user-group {settings.worker_user}",
+        ) from None
+
+
+def as_user(user: str, argv: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the argv that runs another one as this user, without capabilities or a way to gain any.
+
+    The kernel ends it (SIGTERM) when its parent dies, so that a killed supervisor leaves nobody behind.
+    """
+    drop = (
+        *("--reuid", user, "--regid", user, "--init-groups"),
+        *("--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"),
+    )
+    return (find_tool("setpriv"), "--pdeathsig", "TERM", *(drop if user != "root" else ()), "--", *argv)

@@ -1,0 +1,176 @@
+"""The farm's verbs, as the CLI calls them: up, status, down; ``logs`` is beside."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from banger.contracts.errors import BangerError, InvalidInputError
+from banger.embedded import credentials, layout
+from banger.embedded.account import worker_account
+from banger.embedded.lock import holder
+from banger.embedded.logs import LogLine, logs
+from banger.embedded.paths import farm_paths
+from banger.embedded.plan import FarmStatus, Plan, ServiceStatus
+from banger.embedded.services import farm_plan
+from banger.embedded.supervisor import supervise
+from banger.embedded.view import Cover, code_paths, may_enter, plan_covers
+from banger.settings import Settings
+from banger.shell import run
+
+__all__ = ["LogLine", "down", "logs", "status", "up"]
+
+UP_DEADLINE_S = 60.0
+DOWN_DEADLINE_S = 20.0
+MAX_FAILED_STARTS = 3
+POLL_S = 0.05
+
+
+def _quiet(_text: str) -> None:
+    return
+
+
+def up(
+    settings: Settings, *, foreground: bool = False, progress: Callable[[str], None] = _quiet
+) -> FarmStatus:
+    """Start the farm unless it runs, and return it running; in the foreground, return when it has ended.
+
+    ``progress`` is called with each service's change of state, in words. BangerError with the
+    service's last words when one cannot start; the farm is stopped again then.
+    """
+    _require_root("start")
+    with _one_at_a_time(settings):
+        if holder(farm_paths(settings).lock_file) is not None:
+            return _wait_until_ready(settings, progress)
+        plan = _prepare(settings)
+        if not foreground:
+            run(
+                (sys.executable, "-m", "banger.embedded.supervisor"),
+                stdin=plan.model_dump_json().encode(),
+                deadline_s=UP_DEADLINE_S,
+            )
+            return _wait_until_ready(settings, progress)
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    supervise(plan)
+    return status(settings)
+
+
+def status(settings: Settings) -> FarmStatus:
+    """Return the farm as it is now; without a supervisor, no service runs."""
+    paths = farm_paths(settings)
+    services: tuple[ServiceStatus, ...] = ()
+    pid = holder(paths.lock_file)
+    with contextlib.suppress(FileNotFoundError):
+        if pid is not None:
+            services = FarmStatus.model_validate_json(paths.status_file.read_bytes()).services
+    if settings.redis_url is not None:
+        external = ServiceStatus(name="redis", state="external", serves=_without_password(settings.redis_url))
+        services = (external, *services)
+    return FarmStatus(pid=pid, services=services)
+
+
+def down(settings: Settings) -> bool:
+    """Stop the farm, not the VMs, within 20 s; return whether one ran."""
+    _require_root("stop")
+    lock_file = farm_paths(settings).lock_file
+    pid = holder(lock_file)
+    if pid is None:
+        return False
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        if holder(lock_file) == pid:  # else it ended in between, and the number may be another's by now
+            signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+            if not select.select([pidfd], [], [], DOWN_DEADLINE_S)[0]:
+                raise BangerError(
+                    f"the supervisor ({pid}) did not end within {DOWN_DEADLINE_S:g} s",
+                    resolution=f"See {farm_paths(settings).log('supervisor')}.",
+                )
+    finally:
+        os.close(pidfd)
+    return True
+
+
+def _prepare(settings: Settings) -> Plan:
+    account = worker_account(settings)
+    covers = _covers(settings, account.pw_uid, account.pw_gid)
+    settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
+    farm = credentials.ensure(settings, farm_paths(settings).redis_socket)
+    layout.prepare(settings, farm)
+    return farm_plan(settings, farm, covers)
+
+
+def _covers(settings: Settings, uid: int, gid: int) -> tuple[Cover, ...]:
+    def enterable(path: Path) -> bool:
+        found = path.stat()
+        return may_enter(found.st_mode, found.st_uid, found.st_gid, uid, gid)
+
+    for path in code_paths():
+        if not enterable(path):
+            raise BangerError(
+                f"the user {settings.worker_user} may not read {path}",
+                resolution=f"Open it to read (it holds no secrets): chmod -R go=rX {path}",
+            )
+    state = (settings.state_dir, settings.run_dir)
+    return plan_covers(code_paths(), state, lambda path: not path.exists() or enterable(path))
+
+
+def _wait_until_ready(settings: Settings, progress: Callable[[str], None]) -> FarmStatus:
+    said: dict[str, str] = {}
+    deadline = time.monotonic() + UP_DEADLINE_S
+    while True:
+        now = status(settings)
+        for one in now.services:
+            if said.get(one.name) != one.state:
+                said[one.name] = one.state
+                progress(f"{one.name}: {one.state}")
+        if now.ready and len(now.services) > 1:
+            return now
+        failed = [one for one in now.services if one.restarts >= MAX_FAILED_STARTS and one.state != "running"]
+        if failed or now.pid is None or time.monotonic() > deadline:
+            missing = failed or [one for one in now.services if one.state not in ("running", "external")]
+            words = _last_words(settings, missing[0].name if missing else "supervisor")
+            down(settings)
+            raise BangerError(
+                f"{missing[0].name if missing else 'the supervisor'} did not start",
+                details=words,
+                resolution="The farm was stopped again. `banger farm logs` has all of it.",
+            )
+        time.sleep(POLL_S)
+
+
+def _last_words(settings: Settings, service: str) -> str:
+    with contextlib.suppress(FileNotFoundError):
+        return farm_paths(settings).log(service).read_text(errors="replace")[-1500:].strip()
+    return ""
+
+
+@contextlib.contextmanager
+def _one_at_a_time(settings: Settings) -> Iterator[None]:
+    control = farm_paths(settings).control
+    control.mkdir(parents=True, exist_ok=True)
+    with (control / "up.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _require_root(verb: str) -> None:
+    if os.geteuid() != 0:
+        raise InvalidInputError(f"only root can {verb} a farm", resolution="Run it with sudo.")
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=host).geturl()

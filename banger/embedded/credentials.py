@@ -1,0 +1,84 @@
+"""The embedded farm's passwords and ports: made once, kept in one file that root alone can read.
+
+Services get them through their environment or a file of their own, never on a command line.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from pathlib import Path
+from urllib.parse import quote
+
+from pydantic import BaseModel, ConfigDict
+
+from banger.settings import Settings
+
+FLOWER_USER = "banger"
+
+
+class Credentials(BaseModel):
+    """What STATE/farm.json holds. The Redis URL is someone else's where one was configured."""
+
+    model_config = ConfigDict(frozen=True)
+
+    redis_url: str
+    redis_password: str
+    redis_port: int
+    flower_url: str
+    flower_user: str
+    flower_password: str
+    flower_port: int
+
+
+def load(farm_file: Path) -> Credentials | None:
+    """Return the farm's credentials, or None before its first start."""
+    try:
+        return Credentials.model_validate_json(farm_file.read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def ensure(settings: Settings, redis_socket: Path) -> Credentials:
+    """Return the farm's credentials, made on the first call; written when they changed.
+
+    A port of 0 means a free one, picked once and kept.
+    """
+    old = load(settings.farm_file)
+    password = old.redis_password if old else secrets.token_urlsafe(32)
+    redis_port = settings.redis_port or (old.redis_port if old else 0) or free_port()
+    flower_port = settings.flower_port or (old.flower_port if old else 0) or free_port()
+    credentials = Credentials(
+        redis_url=settings.redis_url or f"unix://:{quote(password, safe='')}@{redis_socket}?db=0",
+        redis_password=password,
+        redis_port=redis_port,
+        flower_url=f"http://127.0.0.1:{flower_port}",
+        flower_user=FLOWER_USER,
+        flower_password=old.flower_password if old else secrets.token_urlsafe(18),
+        flower_port=flower_port,
+    )
+    if credentials != old:
+        write_private(settings.farm_file, credentials.model_dump_json(indent=2))
+    return credentials
+
+
+def free_port() -> int:
+    """Return a loopback port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def write_private(path: Path, text: str, *, gid: int = 0, mode: int = 0o600) -> None:
+    """Write a file whole: root's, with this mode from its first byte on, replaced by rename."""
+    scratch = path.with_name(f".{path.name}.new")
+    scratch.unlink(missing_ok=True)
+    fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fchown(fd, 0, gid)
+        os.fchmod(fd, mode)
+        os.fsync(fd)
+    scratch.replace(path)

@@ -1,0 +1,94 @@
+"""A farm's directories, with the owner and mode that each side needs, and the farm's SSH key."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from banger.embedded.account import as_user, worker_account
+from banger.embedded.credentials import Credentials, write_private
+from banger.embedded.paths import farm_paths
+from banger.embedded.redis import redis_config
+from banger.settings import Settings
+from banger.shell import find_tool, run
+
+KEYGEN_DEADLINE_S = 30
+
+
+def prepare(settings: Settings, credentials: Credentials) -> None:
+    """Make every directory and file that the services expect. May be repeated; changes only what differs."""
+    account = worker_account(settings)
+    for path, owner, mode in directories(settings):
+        uid, gid = (account.pw_uid, account.pw_gid) if owner == settings.worker_user else (0, 0)
+        _make_directory(path, uid, gid, mode)
+    paths = farm_paths(settings)
+    write_private(
+        paths.redis_config,
+        redis_config(
+            directory=paths.redis,
+            socket=paths.redis_socket,
+            port=credentials.redis_port,
+            password=credentials.redis_password,
+        ),
+        gid=account.pw_gid,
+        mode=0o640,
+    )
+    write_private(paths.policy, json.dumps(policy(settings), indent=2), mode=0o644)
+    _ensure_ssh_key(settings)
+
+
+def directories(settings: Settings) -> tuple[tuple[Path, str, int], ...]:
+    """Return path, owner and mode of each directory, outermost first."""
+    host, farm, worker = settings.paths, farm_paths(settings), settings.worker_user
+    return (
+        (host.state, "root", 0o711),
+        (host.images, "root", 0o755),
+        (host.kernels, "root", 0o755),
+        (host.vms, worker, 0o711),
+        (host.keys, worker, 0o700),
+        (host.registry, "root", 0o700),
+        (farm.redis, worker, 0o700),
+        (farm.logs, "root", 0o755),
+        (host.run, "root", 0o755),
+        (host.jails, "root", 0o711),
+        (farm.control, "root", 0o755),
+        (farm.staging, "root", 0o700),
+        (farm.redis_socket.parent, worker, 0o750),
+    )
+
+
+def policy(settings: Settings) -> dict[str, object]:
+    """Return root's limits on this host as its policy file spells them."""
+    return settings.model_dump(
+        mode="json",
+        include={
+            "host",
+            "state_dir",
+            "run_dir",
+            "network",
+            "uid_base",
+            "worker_user",
+            "disk_backend",
+            "accelerator",
+            "serial_log_mib",
+        },
+    )
+
+
+def _make_directory(path: Path, uid: int, gid: int, mode: int) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchown(fd, uid, gid)
+        os.fchmod(fd, mode)
+    finally:
+        os.close(fd)
+
+
+def _ensure_ssh_key(settings: Settings) -> None:
+    """Make the key as the worker's user: root writes no file into a directory that others may change."""
+    if settings.identity.exists():
+        return
+    keygen = (find_tool("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-C", "banger")
+    run(as_user(settings.worker_user, (*keygen, "-f", str(settings.identity))), deadline_s=KEYGEN_DEADLINE_S)

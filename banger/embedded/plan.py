@@ -1,0 +1,68 @@
+"""What the supervisor is handed, and what it says: plain values, with no way back to the settings."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+State = Literal["starting", "running", "waiting", "stopping", "stopped", "external"]
+
+
+class Service(BaseModel):
+    """One supervised process.
+
+    It is *running* once ``ready_line`` has appeared in its log, started when the services in ``needs`` run,
+    and killed ``stop_s`` seconds after it was asked to end. ``serves`` is its URL or queues, for people.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    user: str
+    log: Path
+    serves: str
+    ready_line: str
+    needs: tuple[str, ...] = ()
+    stop_s: float
+
+
+class Plan(BaseModel):
+    """All of a farm: its services in starting order, and the groups in which they are stopped."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    services: tuple[Service, ...]
+    stop_order: tuple[tuple[str, ...], ...]
+    lock_file: Path
+    status_file: Path
+    log: Path
+
+
+class ServiceStatus(BaseModel):
+    """A service as it is now. ``since`` is when this process was started; ``serves`` its URL or queues."""
+
+    name: str
+    state: State
+    pid: int | None = None
+    since: datetime | None = None
+    restarts: int = 0
+    user: str = ""
+    serves: str = ""
+
+
+class FarmStatus(BaseModel):
+    """A farm as it is now; ``pid`` is the supervisor's, None where none runs."""
+
+    pid: int | None = None
+    since: datetime | None = None
+    services: tuple[ServiceStatus, ...] = ()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the supervisor and every service run."""
+        return self.pid is not None and all(one.state in ("running", "external") for one in self.services)

@@ -1,0 +1,134 @@
+"""What an embedded farm runs, as values: name, argv, environment, log, readiness, and how it is stopped."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from banger.contracts.queues import CONTROL, root_queue, work_queue
+from banger.embedded.account import as_user
+from banger.embedded.credentials import Credentials
+from banger.embedded.paths import farm_paths
+from banger.embedded.plan import Plan, Service
+from banger.embedded.view import Cover, covered_argv
+from banger.settings import Settings
+from banger.shell import ENVIRONMENT, find_tool
+
+ROOT_THREADS = 4  # root's stages are short, and many of them wait for one lock a host anyway
+FLOWER_MAX_TASKS = 20_000  # 6 KB each in Flower's memory
+
+# Stopping takes 18 s at worst: workers together, then Flower, then Redis.
+WORKER_STOP_S = 11
+FLOWER_STOP_S = 3
+REDIS_STOP_S = 4
+
+
+def settings_environment(settings: Settings) -> dict[str, str]:
+    """Return the settings as ``BANGER_*`` variables: how a service learns what ``up`` was told."""
+    values = settings.model_dump(mode="json", exclude_none=True, exclude={"redis_url"})
+    return {
+        f"BANGER_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+        for name, value in values.items()
+    }
+
+
+def farm_plan(settings: Settings, credentials: Credentials, covers: tuple[Cover, ...]) -> Plan:
+    """Return all that this farm runs, in starting order. No Redis where one is configured."""
+    embedded = settings.redis_url is None
+    services = (
+        *((_redis(settings, credentials),) if embedded else ()),
+        _worker(settings, credentials, covers),
+        _root_worker(settings, credentials),
+        _flower(settings, credentials, covers),
+    )
+    paths = farm_paths(settings)
+    return Plan(
+        services=services,
+        stop_order=(("worker", "root-worker"), ("flower",), *((("redis",),) if embedded else ())),
+        lock_file=paths.lock_file,
+        status_file=paths.status_file,
+        log=paths.log("supervisor"),
+    )
+
+
+def _redis(settings: Settings, credentials: Credentials) -> Service:
+    return Service(
+        name="redis",
+        argv=as_user(
+            settings.worker_user, (find_tool("redis-server"), str(farm_paths(settings).redis_config))
+        ),
+        env=ENVIRONMENT,
+        user=settings.worker_user,
+        log=farm_paths(settings).log("redis"),
+        serves=f"redis://127.0.0.1:{credentials.redis_port}",
+        ready_line="Ready to accept connections",
+        stop_s=REDIS_STOP_S,
+    )
+
+
+def _worker(settings: Settings, credentials: Credentials, covers: tuple[Cover, ...]) -> Service:
+    node, queues = f"work@{settings.host}", f"{work_queue(settings.host)},{CONTROL}"
+    argv = _celery_worker("workers.app", node, queues, settings.worker_threads)
+    return Service(
+        name="worker",
+        argv=covered_argv(as_user(settings.worker_user, argv), covers, farm_paths(settings).staging),
+        env=_environment(credentials) | settings_environment(settings),
+        user=settings.worker_user,
+        log=farm_paths(settings).log("worker"),
+        serves=queues,
+        ready_line=f"{node} ready.",
+        needs=_needs(settings),
+        stop_s=WORKER_STOP_S,
+    )
+
+
+def _root_worker(settings: Settings, credentials: Credentials) -> Service:
+    node, queue = f"root@{settings.host}", root_queue(settings.host)
+    return Service(
+        name="root-worker",
+        argv=as_user("root", _celery_worker("root_worker.app", node, queue, ROOT_THREADS)),
+        env=_environment(credentials) | {"BANGER_POLICY": str(farm_paths(settings).policy)},
+        user="root",
+        log=farm_paths(settings).log("root-worker"),
+        serves=queue,
+        ready_line=f"{node} ready.",
+        needs=_needs(settings),
+        stop_s=WORKER_STOP_S,
+    )
+
+
+def _flower(settings: Settings, credentials: Credentials, covers: tuple[Cover, ...]) -> Service:
+    argv = (
+        *(sys.executable, "-m", "celery", "-A", "workers.app", "flower"),
+        *("--address=127.0.0.1", f"--port={credentials.flower_port}"),
+        *("--read-only", f"--max-tasks={FLOWER_MAX_TASKS}"),
+    )
+    password = {"FLOWER_BASIC_AUTH": f"{credentials.flower_user}:{credentials.flower_password}"}
+    return Service(
+        name="flower",
+        argv=covered_argv(as_user(settings.worker_user, argv), covers, farm_paths(settings).staging),
+        env=_environment(credentials) | settings_environment(settings) | password,
+        user=settings.worker_user,
+        log=farm_paths(settings).log("flower"),
+        serves=credentials.flower_url,
+        ready_line="Visit me at",
+        needs=_needs(settings),
+        stop_s=FLOWER_STOP_S,
+    )
+
+
+def _celery_worker(app: str, node: str, queues: str, threads: int) -> tuple[str, ...]:
+    return (
+        *(sys.executable, "-m", "celery", "-A", app, "worker"),
+        *("--hostname", node, "--queues", queues, "--loglevel", "INFO"),
+        *("--pool", "threads", "--concurrency", str(threads)),
+        *("--without-gossip", "--without-mingle"),
+    )
+
+
+def _environment(credentials: Credentials) -> dict[str, str]:
+    return ENVIRONMENT | {"BANGER_REDIS_URL": credentials.redis_url, "PYTHONUNBUFFERED": "1"}
+
+
+def _needs(settings: Settings) -> tuple[str, ...]:
+    return ("redis",) if settings.redis_url is None else ()

@@ -1,0 +1,119 @@
+"""What an embedded farm runs, decided from settings alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from banger.embedded.child import LONGEST_DELAY_S, restart_delay
+from banger.embedded.control import DOWN_DEADLINE_S
+from banger.embedded.credentials import Credentials
+from banger.embedded.layout import directories, policy
+from banger.embedded.redis import redis_config
+from banger.embedded.services import farm_plan
+from banger.settings import Settings
+
+
+@pytest.fixture
+def settings(tmp_path) -> Settings:
+    return Settings(host="h1", state_dir=tmp_path / "state", run_dir=tmp_path / "run")
+
+
+@pytest.fixture
+def credentials() -> Credentials:
+    return Credentials(
+        redis_url="unix://:s3cret-redis@/r.sock?db=0",
+        redis_password="s3cret-redis",
+        redis_port=7379,
+        flower_url="http://127.0.0.1:5555",
+        flower_user="banger",
+        flower_password="s3cret-flower",
+        flower_port=5555,
+    )
+
+
+def by_name(plan):
+    return {service.name: service for service in plan.services}
+
+
+def test_redis_comes_first_and_the_rest_needs_it(settings, credentials):
+    plan = farm_plan(settings, credentials, ())
+    assert [service.name for service in plan.services] == ["redis", "worker", "root-worker", "flower"]
+    assert all(service.needs == ("redis",) for service in plan.services[1:])
+
+
+def test_no_redis_runs_where_one_is_configured(settings, credentials):
+    plan = farm_plan(settings.model_copy(update={"redis_url": "redis://elsewhere/0"}), credentials, ())
+    assert "redis" not in by_name(plan)
+    assert all(service.needs == () for service in plan.services)
+
+
+def test_no_password_stands_on_a_command_line(settings, credentials):
+    for service in farm_plan(settings, credentials, ()).services:
+        assert not any("s3cret" in word for word in service.argv)
+
+
+def test_only_the_root_worker_runs_as_root(settings, credentials):
+    services = by_name(farm_plan(settings, credentials, ()))
+    assert {name for name, service in services.items() if service.user == "root"} == {"root-worker"}
+    for name in ("redis", "worker", "flower"):
+        assert ("--reuid", "banger") in zip(services[name].argv, services[name].argv[1:], strict=False)
+
+
+def test_each_worker_serves_the_queues_of_its_host(settings, credentials):
+    services = by_name(farm_plan(settings, credentials, ()))
+    assert services["worker"].serves == "banger.work.h1,banger.control"
+    assert services["root-worker"].serves == "banger.root.h1"
+
+
+def test_the_root_worker_is_told_its_policy_and_none_of_the_settings(settings, credentials):
+    env = by_name(farm_plan(settings, credentials, ()))["root-worker"].env
+    assert {name for name in env if name.startswith("BANGER_")} == {"BANGER_REDIS_URL", "BANGER_POLICY"}
+
+
+def test_the_worker_learns_every_setting_from_its_environment(settings, credentials, monkeypatch):
+    env = by_name(farm_plan(settings, credentials, ()))["worker"].env
+    for name, value in env.items():
+        if name.startswith("BANGER_"):
+            monkeypatch.setenv(name, value)
+    assert Settings() == settings.model_copy(update={"redis_url": credentials.redis_url})
+
+
+def test_stopping_is_bounded_and_ends_with_redis(settings, credentials):
+    plan = farm_plan(settings, credentials, ())
+    services = by_name(plan)
+    assert plan.stop_order[-1] == ("redis",)
+    assert sorted(name for group in plan.stop_order for name in group) == sorted(services)
+    assert sum(max(services[name].stop_s for name in group) for group in plan.stop_order) < DOWN_DEADLINE_S
+
+
+def test_redis_refuses_to_forget_and_to_be_reached_from_outside(tmp_path):
+    config = redis_config(directory=tmp_path, socket=tmp_path / "s", port=7379, password="x").splitlines()
+    assert {"maxmemory-policy noeviction", "appendonly yes", "bind 127.0.0.1", "requirepass x"} <= set(config)
+
+
+def test_the_policy_names_what_root_must_know(settings):
+    assert policy(settings) == {
+        "host": "h1",
+        "state_dir": str(settings.state_dir),
+        "run_dir": str(settings.run_dir),
+        "network": "172.16.0.0/24",
+        "uid_base": 300_000,
+        "worker_user": "banger",
+        "disk_backend": "auto",
+        "accelerator": "auto",
+        "serial_log_mib": 8,
+    }
+
+
+def test_nobody_but_root_can_change_images_and_registry(settings):
+    owners = {path: (owner, mode) for path, owner, mode in directories(settings)}
+    assert owners[settings.paths.images] == ("root", 0o755)
+    assert owners[settings.paths.registry] == ("root", 0o700)
+    assert owners[settings.paths.vms] == ("banger", 0o711)
+
+
+def test_restarts_slow_down_up_to_a_bound():
+    delays = [restart_delay(deaths) for deaths in range(1, 20)]
+    assert delays == sorted(delays)
+    assert delays[0] == 0.5
+    assert delays[-1] == LONGEST_DELAY_S
