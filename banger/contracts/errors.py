@@ -57,6 +57,12 @@ class WrongStateError(BangerError):
     exit_code = 2
 
 
+class ImageDamagedError(BangerError):
+    """A file of an image or its kernel is missing, or no longer has the digest it was built with."""
+
+    exit_code = 2
+
+
 class CapacityError(BangerError):
     """No host can take the VM; the details say how many hosts each filter removed."""
 
@@ -103,6 +109,7 @@ _KINDS = {
         NotFoundError,
         ConflictError,
         WrongStateError,
+        ImageDamagedError,
         CapacityError,
         UnavailableError,
         StageFailedError,
