@@ -1,0 +1,62 @@
+"""Loop devices that clear themselves.
+
+LOOP_CONFIGURE (Linux 5.8) takes a descriptor and all flags in one step. With losetup there would be a name
+to swap between check and use, and a moment in which a killed worker leaks the device; here the kernel clears
+it when its last user closes it: us, or the device-mapper device that was put on top.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from banger.contracts.errors import StageFailedError
+
+# From linux/loop.h.
+_LOOP_CONFIGURE = 0x4C0A
+_LOOP_CTL_GET_FREE = 0x4C82
+_READ_ONLY = 1
+_AUTOCLEAR = 4
+_DIRECT_IO = 16
+# struct loop_config: fd, block size; loop_info64 (of which only lo_flags is ours to fill); reserved.
+_LOOP_CONFIG = "=II 40x 12xI 64x64x32x16x 64x"
+_ATTEMPTS = 10
+
+
+@contextmanager
+def attached(file: int, *, read_only: bool) -> Iterator[Path]:
+    """Yield a loop device over an opened file; it lives while this block or another user has it open.
+
+    Bases are read through the page cache, which all their VMs share; a VM's own file by direct I/O, as its
+    blocks are cached above already. StageFailedError when no device can be had.
+    """
+    flags = _AUTOCLEAR | (_READ_ONLY if read_only else _DIRECT_IO)
+    path, device = _configure(struct.pack(_LOOP_CONFIG, file, 0, flags), read_only)
+    try:
+        yield path
+    finally:
+        os.close(device)
+
+
+def _configure(config: bytes, read_only: bool) -> tuple[Path, int]:
+    for _ in range(_ATTEMPTS):
+        control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            path = Path(f"/dev/loop{fcntl.ioctl(control, _LOOP_CTL_GET_FREE)}")
+        finally:
+            os.close(control)
+        device = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(device, _LOOP_CONFIGURE, config)
+        except OSError as error:
+            os.close(device)
+            if error.errno != errno.EBUSY:  # another program took the free one first
+                raise
+        else:
+            return path, device
+    raise StageFailedError(f"No loop device could be had in {_ATTEMPTS} attempts")

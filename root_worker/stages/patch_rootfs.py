@@ -1,0 +1,61 @@
+"""Stage ``patch_rootfs``: guest files, /etc/fstab and the SSH host key, into the ext4 of the system disk.
+
+The disk is never mounted, and what reads or writes it has no privilege. There is no undo: the files go with
+the overlay, and are replaced at every start.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from banger.contracts import fstab
+from banger.contracts.errors import StageFailedError
+from banger.contracts.ext4 import File, look, put, read_file
+from banger.contracts.requests import PatchRootfsRequest
+from root_worker import policy
+from root_worker.host import RootHost
+from root_worker.ops import beneath, system_disk
+from root_worker.ops.debugfs import UnprivilegedDebugfs
+from root_worker.ops.grant_file import worker_of
+
+_FSTAB = "/etc/fstab"
+_FSTAB_LIMIT = 64 * 1024
+_KEY_LIMIT = 4096
+
+
+def do(request: PatchRootfsRequest, host: RootHost) -> None:
+    """Write the files and read them back. StageFailedError, and so no boot, unless all are as asked."""
+    policy.check(request, host.policy)
+    entry = host.registry.admit(request.vm_id, request.generation, request.slot)
+    system_disk.require_idle(entry)
+    uid = host.policy.slot(request.slot).uid
+    files = [File(file.path, file.content.encode(), file.mode) for file in request.files]
+    files += _host_key(host, request.vm_id)
+    with system_disk.opened(host, request.vm_id, uid) as disk:
+        debugfs = UnprivilegedDebugfs(disk, uid)
+        debugfs.replay_journal()
+        before = look([_FSTAB, *(file.path for file in files)], debugfs)
+        # Bytes that are no text pass through unchanged: the file is the guest's own.
+        current = (read_file(_FSTAB, _FSTAB_LIMIT, before, debugfs) or b"").decode(errors="surrogateescape")
+        merged = fstab.merge(current, request.mounts).encode(errors="surrogateescape")
+        put([], [*files, File(_FSTAB, merged)], before, debugfs)
+
+
+def _host_key(host: RootHost, vm_id: str) -> list[File]:
+    private = host.paths.host_key(vm_id)
+    public = private.with_name(f"{private.name}.pub")
+    return [
+        File("/etc/ssh/ssh_host_ed25519_key", _read_small(host, private), 0o600),
+        File("/etc/ssh/ssh_host_ed25519_key.pub", _read_small(host, public), 0o644),
+    ]
+
+
+def _read_small(host: RootHost, path: Path) -> bytes:
+    with (
+        beneath.regular_file(host.paths.state, path, owners={worker_of(host.policy).uid}) as fd,
+        open(fd, "rb", closefd=False) as file,
+    ):
+        content = file.read(_KEY_LIMIT + 1)
+    if not 0 < len(content) <= _KEY_LIMIT:
+        raise StageFailedError(f"{path} is no SSH host key: {len(content)} bytes or more")
+    return content
