@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import banger
 from banger.shell import find_tool
 
 
@@ -29,7 +28,7 @@ class Cover(NamedTuple):
 
 def code_paths() -> tuple[Path, ...]:
     """Return the directories that running our code takes: both packages, the environment, the interpreter."""
-    source = Path(banger.__file__).resolve().parents[1]
+    source = Path(__file__).resolve().parents[2]
     return tuple(
         dict.fromkeys(
             (

@@ -160,7 +160,7 @@ def test_the_code_is_seen_beneath_a_closed_directory_and_nothing_else_is(tmp_pat
                 (
                     "/bin/sh",
                     "-c",
-                    'cat "$0"/module; touch "$0"/x; ls -A "$1"',
+                    'cat "$0"/module; echo; touch "$0"/x; ls -A "$1"',
                     str(code),
                     str(tmp_path / "home"),
                 ),

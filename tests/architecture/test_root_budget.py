@@ -1,0 +1,35 @@
+"""Root's code is read in one sitting: its size and what it may import are bounded here."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from sources import ROOT, files, imported_modules
+
+MAX_LINES = 2500  # all of root_worker's Python, blank lines and comments too; raise it with a reason
+MAX_FILE_LINES = 250
+ALLOWED = {"celery", "kombu", "pydantic", "pyroute2", "cryptography", "root_worker"}
+
+
+def test_roots_lines_stay_within_the_budget():
+    lines = {str(file.relative_to(ROOT)): len(file.read_text().splitlines()) for file in files("root_worker")}
+    total = sum(lines.values())
+    assert total <= MAX_LINES, f"{total} lines; the longest: {sorted(lines.items(), key=lambda x: -x[1])[:5]}"
+
+
+@pytest.mark.parametrize("file", files("root_worker"), ids=lambda file: str(file.relative_to(ROOT)))
+def test_a_file_of_root_is_short_and_imports_only_what_root_may(file):
+    assert len(file.read_text().splitlines()) <= MAX_FILE_LINES
+    for module in imported_modules(file):
+        top = module.partition(".")[0]
+        allowed = top in ALLOWED or top in sys.stdlib_module_names
+        assert allowed or f"{module}.".startswith("banger.contracts."), f"{file.name} imports {module}"
+
+
+@pytest.mark.parametrize("file", files("banger/contracts"), ids=lambda file: file.name)
+def test_what_root_shares_with_the_front_imports_nothing_more(file):
+    for module in imported_modules(file):
+        top = module.partition(".")[0]
+        allowed = top == "pydantic" or top in sys.stdlib_module_names
+        assert allowed or module.startswith("banger.contracts"), f"{file.name} imports {module}"

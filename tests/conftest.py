@@ -1,0 +1,32 @@
+"""For every test: the machine is as it was when the last one has ended."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+from leftovers import on_this_machine
+
+SETTLE_S = 5.0  # what was killed a moment ago may still be on its way out
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip, with the reason, what this user cannot run."""
+    if os.geteuid() == 0:
+        return
+    for item in items:
+        if any(item.get_closest_marker(name) for name in ("integration", "real", "lab")):
+            item.add_marker(pytest.mark.skip(reason="needs root"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left_behind() -> Iterator[None]:
+    """Fail the run when links, tables, loops, mounts, processes or files are there that were not before."""
+    before = on_this_machine()
+    yield
+    deadline = time.monotonic() + SETTLE_S
+    while (left := on_this_machine() - before) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left, "the tests left behind:\n" + "\n".join(sorted(left))

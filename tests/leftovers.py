@@ -1,0 +1,59 @@
+"""What tests (and a farm) can leave on a machine, as a set of lines that can be compared."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+TEST_ROOTS = "banger-test-*"  # in /var/tmp: the state and run directories of the tests' own farms
+PROCESSES = re.compile(r"qemu-system|redis-server|celery|banger\.embedded|root_worker|/bin/banger")
+
+
+def on_this_machine() -> set[str]:
+    """Return everything of ours that is there now, one line each."""
+    return {
+        *_links(),
+        *_tables(),
+        *_loops(),
+        *_mounts(),
+        *_processes(),
+        *(f"network namespace {path.name}" for path in Path("/run/netns").glob("*")),
+        *(f"directory {path}" for path in Path("/var/tmp").glob(TEST_ROOTS)),
+    }
+
+
+def _links() -> Iterator[str]:
+    for path in Path("/sys/class/net").iterdir():
+        if path.name.startswith("bgr"):
+            yield f"link {path.name}"
+
+
+def _tables() -> Iterator[str]:
+    listed = subprocess.run(["/usr/sbin/nft", "-j", "list", "tables"], capture_output=True, check=False)
+    for entry in json.loads(listed.stdout or b"{}").get("nftables", []):
+        table = entry.get("table", {})
+        if table.get("name", "").startswith("banger"):
+            yield f"nft table {table['family']} {table['name']}"
+
+
+def _loops() -> Iterator[str]:
+    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
+        yield f"{path.parts[3]} of {path.read_text().strip()}"
+
+
+def _mounts() -> Iterator[str]:
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        yield f"mount at {line.split()[1]}"
+
+
+def _processes() -> Iterator[str]:
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            argv = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if PROCESSES.search(argv) and "pytest" not in argv:
+            yield f"process {path.name}: {argv[:150]}"

@@ -1,0 +1,33 @@
+"""Unit tests reach nothing: no socket, and no program but through a fake."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from pytest_socket import disable_socket, enable_socket
+
+
+@pytest.fixture(autouse=True)
+def no_socket() -> Iterator[None]:
+    """Close the network; socketpairs and Unix sockets stay, since event loops need them."""
+    disable_socket(allow_unix_socket=True)
+    yield
+    enable_socket()
+
+
+@pytest.fixture(autouse=True)
+def no_program(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail a test that starts a program, unless it tests a door itself (``test_*shell.py``).
+
+    pytest-subprocess's ``fp`` puts a fake in the place of what is closed here.
+    """
+    if request.path.name.endswith("shell.py"):
+        return
+
+    def refuse(_self: object, argv: object, *_rest: object, **_options: object) -> None:
+        pytest.fail(f"a unit test started {argv}; give it a fake, or make it an integration test")
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
+    monkeypatch.setattr(subprocess.Popen, "__del__", lambda _self: None)
