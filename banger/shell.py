@@ -7,16 +7,18 @@ Root has a door of its own: ``root_worker.shell``.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import selectors
 import shlex
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Literal, NamedTuple
 
 from banger.contracts.errors import ToolFailedError
 
@@ -26,6 +28,7 @@ ENVIRONMENT = {
     "HOME": "/nonexistent",
 }
 MAX_OUTPUT_BYTES = 1024 * 1024
+STOP_CHECK_S = 0.2
 
 log = logging.getLogger("banger.shell")
 
@@ -36,6 +39,13 @@ class Completed(NamedTuple):
     code: int
     stdout: bytes
     stderr: bytes
+
+
+class Streamed(NamedTuple):
+    """How a streamed program ended: exit code (negative: the signal), and what made it end."""
+
+    code: int
+    ended: Literal["itself", "stopped", "deadline"]
 
 
 def find_tool(name: str) -> str:
@@ -55,12 +65,14 @@ def run(
     stdin: bytes = b"",
     env: dict[str, str] | None = None,
     cwd: Path | None = None,
+    pass_fds: Sequence[int] = (),
     max_output: int = MAX_OUTPUT_BYTES,
 ) -> Completed:
     """Run a program to its end and return what it printed.
 
-    ``env`` adds to the fixed environment. ToolFailedError when the exit code is not in ``good`` or the
-    deadline (seconds) passes; the process group is killed then.
+    ``env`` adds to the fixed environment; ``pass_fds`` stay open in the program under the same numbers.
+    ToolFailedError when the exit code is not in ``good`` or the deadline (seconds) passes; the process
+    group is killed then.
     """
     argv = tuple(argv)
     if not argv or not argv[0].startswith("/"):
@@ -73,6 +85,7 @@ def run(
         stderr=subprocess.PIPE,
         env=ENVIRONMENT | (env or {}),
         cwd=cwd or "/",
+        pass_fds=pass_fds,
         start_new_session=True,
     )
     try:
@@ -87,6 +100,73 @@ def run(
             details=f"{shlex.join(argv)}\n{said[-2000:]}",
         )
     return completed
+
+
+def stream(
+    argv: Sequence[str],
+    *,
+    deadline_s: float,
+    emit: Callable[[Literal["stdout", "stderr"], bytes], None],
+    stop: Callable[[], bool],
+) -> Streamed:
+    """Run a program and hand on what it prints as it comes, each stream for itself, byte for byte.
+
+    ``stop`` is asked every STOP_CHECK_S seconds. When it says so, or the deadline (seconds) passes, the
+    process group is killed. What ended the program stands in the result; no exit code is an error.
+    """
+    started = asked = time.monotonic()
+    stopped = False
+    with piped(argv, deadline_s=deadline_s) as process, selectors.DefaultSelector() as selector:
+        process.stdin.close()  # type: ignore[union-attr]
+        selector.register(process.stdout, selectors.EVENT_READ, "stdout")  # type: ignore[arg-type]
+        selector.register(process.stderr, selectors.EVENT_READ, "stderr")  # type: ignore[arg-type]
+        while selector.get_map() and not stopped:
+            for key, _ in selector.select(STOP_CHECK_S):
+                if chunk := os.read(key.fd, 65536):
+                    emit(key.data, chunk)
+                else:
+                    selector.unregister(key.fileobj)
+            if time.monotonic() - asked >= STOP_CHECK_S:
+                asked, stopped = time.monotonic(), stop()
+        if stopped:
+            _kill_group(process)
+    took_s = time.monotonic() - started
+    log.info("ran %s -> %s in %.0f ms", shlex.join(argv), process.returncode, took_s * 1000)
+    if stopped:
+        return Streamed(process.returncode, "stopped")
+    return Streamed(process.returncode, "deadline" if took_s >= deadline_s else "itself")
+
+
+@contextlib.contextmanager
+def piped(argv: Sequence[str], *, deadline_s: float) -> Iterator[subprocess.Popen[bytes]]:
+    """Yield a started program whose stdin, stdout and stderr are pipes of the caller's.
+
+    Leaving the block waits for its end; an exception, or the deadline (seconds), kills the process group.
+    """
+    argv = tuple(argv)
+    if not argv or not argv[0].startswith("/"):
+        raise ValueError(f"argv[0] must be an absolute path: {argv[:1]}")
+    process = subprocess.Popen(
+        argv,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=ENVIRONMENT,
+        cwd="/",
+        start_new_session=True,
+    )
+    timer = threading.Timer(deadline_s, _kill_group, (process,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield process
+        process.wait()
+    finally:
+        timer.cancel()
+        _kill_group(process)
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()  # type: ignore[union-attr]
 
 
 def spawn(argv: Sequence[str], *, env: dict[str, str], output: Path) -> subprocess.Popen[bytes]:

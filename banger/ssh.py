@@ -1,0 +1,91 @@
+"""How banger speaks to guests: one OpenSSH command line, the same for the CLI and the workers.
+
+Nothing of the user's or the machine's configuration plays in. The guest's host key is known from before
+its first boot, under an alias made of the VM's id: that an address had another guest yesterday does no harm.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from banger.contracts.names import HostPaths, link_alias
+from banger.shell import find_tool
+
+PORT = 22
+OWN_FAILURE = 255  # what ssh ends with when the fault is its own; a guest's command may say the same
+WRONG_KEY = "Host key verification failed"
+_ANSWERED = "rtype exit-s"  # of exit-status and exit-signal, the guest's last words on a command
+
+
+def identity_file(paths: HostPaths) -> Path:
+    """Return the farm's private key, which every guest admits as root."""
+    return paths.keys / "id_ed25519"
+
+
+def guest_command(argv: Sequence[str]) -> str:
+    """Return the one string that a guest's shell takes apart into exactly these words again.
+
+    The ``exit`` keeps the shell there to the end, so that a command killed by a signal ends with 128 + the
+    signal; replaced by the command, as shells do with their last, there would be no exit code at all.
+    """
+    return f"{shlex.join(argv)}; exit $?"
+
+
+def ssh_argv(
+    paths: HostPaths,
+    vm_id: str,
+    address: str,
+    command: Sequence[str] | None = None,
+    *,
+    tty: bool = False,
+    dial_s: int = 2,
+    log: Path | None = None,
+) -> tuple[str, ...]:
+    """Return the command line of ssh to the guest's root; without a command, a login shell.
+
+    ``dial_s`` bounds connection and key exchange together. ``log`` takes what ssh itself has to say, so that
+    stderr is the guest's alone; ``guest_answered`` reads it.
+    """
+    options = {
+        "BatchMode": "yes",
+        "ConnectTimeout": str(dial_s),
+        "ServerAliveInterval": "5",
+        "ServerAliveCountMax": "6",
+        "StrictHostKeyChecking": "yes",
+        "HostKeyAlias": link_alias(vm_id),
+        "UserKnownHostsFile": str(paths.known_hosts(vm_id)),
+        "GlobalKnownHostsFile": "/dev/null",
+        "UpdateHostKeys": "no",
+        "IdentityFile": str(identity_file(paths)),
+        "IdentitiesOnly": "yes",
+        "IdentityAgent": "none",
+        "PreferredAuthentications": "publickey",
+        "ClearAllForwardings": "yes",
+        "ForwardAgent": "no",
+        "ForwardX11": "no",
+        "ControlPath": "none",
+        "LogLevel": "DEBUG1" if log else "ERROR",
+    }
+    argv = [find_tool("ssh"), "-F", "/dev/null", "-p", str(PORT), "-tt" if tty else "-T"]
+    if not tty:
+        argv += ["-e", "none"]
+    if log:
+        argv += ["-E", str(log)]
+    for name, value in options.items():
+        argv += ["-o", f"{name}={value}"]
+    argv += ["--", f"root@{address}"]
+    if command is not None:
+        argv.append(guest_command(command))
+    return tuple(argv)
+
+
+def guest_answered(log: str) -> bool:
+    """Tell from ssh's log (LogLevel DEBUG1) whether the exit code is the guest's, even where it is 255."""
+    return _ANSWERED in log
+
+
+def own_words(log: str) -> str:
+    """Return what ssh itself complained of: its log without the debugging."""
+    return "\n".join(line for line in log.splitlines() if not line.startswith("debug")).strip()

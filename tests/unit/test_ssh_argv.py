@@ -1,0 +1,65 @@
+"""The ssh command line: verified, alone with its own key, and the guest's words kept apart."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from banger import ssh
+from banger.contracts.names import HostPaths
+
+VM = "0123456789ab"
+PATHS = HostPaths(Path("/state"), Path("/run"))
+
+
+@pytest.fixture(autouse=True)
+def installed_ssh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ssh, "find_tool", lambda name: f"/usr/bin/{name}")
+
+
+def options_of(argv: tuple[str, ...]) -> dict[str, str]:
+    named = (argv[i + 1] for i, word in enumerate(argv) if word == "-o")
+    return dict(pair.split("=", 1) for pair in named)
+
+
+def test_the_guests_own_key_is_demanded_under_its_id() -> None:
+    options = options_of(ssh.ssh_argv(PATHS, VM, "172.16.0.2", ("true",)))
+    assert options["StrictHostKeyChecking"] == "yes"
+    assert options["HostKeyAlias"] == f"banger-{VM}"
+    assert options["UserKnownHostsFile"] == f"/state/vms/{VM}/known_hosts"
+    assert options["GlobalKnownHostsFile"] == "/dev/null"
+
+
+def test_only_the_farms_key_is_offered_and_nothing_is_asked_or_forwarded() -> None:
+    argv = ssh.ssh_argv(PATHS, VM, "172.16.0.2", ("true",))
+    options = options_of(argv)
+    assert argv[1:3] == ("-F", "/dev/null")
+    assert options["IdentityFile"] == "/state/keys/id_ed25519"
+    assert (options["IdentitiesOnly"], options["IdentityAgent"]) == ("yes", "none")
+    assert (options["BatchMode"], options["ForwardAgent"], options["ForwardX11"]) == ("yes", "no", "no")
+
+
+def test_without_a_command_it_is_a_login_shell() -> None:
+    argv = ssh.ssh_argv(PATHS, VM, "172.16.0.2", tty=True)
+    assert argv[-2:] == ("--", "root@172.16.0.2")
+    assert "-tt" in argv
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8")), min_size=1))
+def test_a_shell_takes_the_guest_command_apart_into_the_same_words(words: list[str]) -> None:
+    command, _, ending = ssh.guest_command(words).rpartition("; ")
+    assert ending == "exit $?"
+    assert shlex.split(command) == words
+
+
+@pytest.mark.parametrize("last_words", ["exit-status", "exit-signal"])
+def test_the_log_tells_a_guests_255_from_sshs_own(last_words: str) -> None:
+    answered = f"debug1: client_input_channel_req: channel 0 rtype {last_words} reply 0\n"
+    lost = "debug1: Sending command: true\nTimeout, server 172.16.0.2 not responding.\n"
+    assert ssh.guest_answered(answered)
+    assert not ssh.guest_answered(lost)
+    assert ssh.own_words(lost) == "Timeout, server 172.16.0.2 not responding."

@@ -1,0 +1,71 @@
+"""Stage ``wait_ready``: the guest answers SSH, with the host key that we made for it."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+from banger.contracts.errors import CancelledError, StageFailedError, UnavailableError
+from banger.contracts.requests import WaitReadyRequest
+from banger.shell import stream
+from banger.ssh import PORT, WRONG_KEY, ssh_argv
+from workers.host import StageContext
+
+_POLL_S = 0.03
+_BANNER_S = 2.0
+_DIAL_S = 10
+
+
+def do(request: WaitReadyRequest, ctx: StageContext) -> None:
+    """Return once a command has run in the guest.
+
+    StageFailedError, naming the console's log, after the request's timeout, and at once when somebody else's
+    key answers. CancelledError and UnavailableError when the job or the worker ends meanwhile.
+    """
+    started = time.monotonic()
+    said = "nothing answers at its address"
+    while (waited_s := time.monotonic() - started) < request.timeout_s:
+        if ctx.cancelled():
+            raise CancelledError("cancelled while the guest was booting")
+        if ctx.host.stopping.wait(_POLL_S):
+            raise UnavailableError("the host's worker is shutting down", resolution="Start the VM again.")
+        # Short, since a lost packet costs a second of TCP's own waiting; longer for guests that are slow.
+        if not _shows_banner(request.address, min(1.0, max(0.2, waited_s / 20))):
+            continue
+        said = _try_command(request, ctx, request.timeout_s - waited_s)
+        if not said:
+            return
+    raise StageFailedError(
+        f"the guest did not answer SSH within {request.timeout_s:g} s",
+        details=said,
+        resolution=f"The guest's console: {ctx.host.paths.serial_log(request.vm_id)}",
+    )
+
+
+def _shows_banner(address: str, connect_s: float) -> bool:
+    try:
+        with socket.create_connection((address, PORT), timeout=connect_s) as connection:
+            connection.settimeout(_BANNER_S)
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+def _try_command(request: WaitReadyRequest, ctx: StageContext, left_s: float) -> str:
+    """Run ``true`` in the guest; return what speaks against it, or nothing when it ran."""
+    said = bytearray()
+    argv = ssh_argv(ctx.host.paths, request.vm_id, request.address, ("true",), dial_s=_DIAL_S)
+    result = stream(
+        argv,
+        deadline_s=left_s,
+        emit=lambda _, chunk: said.extend(chunk[:1000]),
+        stop=lambda: ctx.host.stopping.is_set() or ctx.cancelled(),
+    )
+    text = said.decode(errors="replace").strip()
+    if WRONG_KEY in text:
+        raise StageFailedError(
+            "another SSH server than the guest answers at its address",
+            details=f"{request.address}: {text}",
+            resolution=f"The guest's console: {ctx.host.paths.serial_log(request.vm_id)}",
+        )
+    return "" if result.code == 0 else text or f"its SSH server answered, but no command ran ({result.ended})"
