@@ -19,7 +19,7 @@ from banger.contracts.errors import PolicyError, StaleGenerationError
 
 
 class Process(BaseModel):
-    """A process known by more than its pid: its start time in clock ticks since boot tells it from a later one."""
+    """A process known by more than its pid: when it started (clock ticks since boot), in which boot."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

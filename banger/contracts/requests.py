@@ -62,6 +62,7 @@ class OverlayRequest(StageRequest):
 
     image: ImageId
     overlay_mib: SizeMib
+    name: VmName | None = None  # for the intent file: what the VM is called when Redis has forgotten it
 
 
 class WorkDiskRequest(StageRequest):
@@ -108,6 +109,12 @@ class UpdateSpecRequest(StageRequest):
 
 
 # --- privileged stages: names and numbers only ---------------------------------------------------
+
+
+class AdmitRequest(StageRequest):
+    """Enter the VM into root's registry with its slot, before its first side effect."""
+
+    slot: SlotNumber
 
 
 class AttachSystemDiskRequest(StageRequest):
@@ -163,6 +170,7 @@ Request = (
     | GuestShutdownRequest
     | ExecRequest
     | UpdateSpecRequest
+    | AdmitRequest
     | AttachSystemDiskRequest
     | PatchRootfsRequest
     | TapRequest

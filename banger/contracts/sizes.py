@@ -11,7 +11,7 @@ _LARGEST_MIB = 16 * 1024 * 1024  # 16 TiB, ext4's own limit with 4 KiB blocks
 
 
 def parse_mib(text: str, what: str = "size") -> int:
-    """Return whole MiB for ``512MiB``, ``8GiB``, ``1.5G`` or a bare number of MiB; InvalidInputError otherwise."""
+    """Return whole MiB for ``512MiB``, ``8GiB``, ``1.5G`` or a bare number (MiB); else InvalidInputError."""
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", text)
     unit = _UNIT_MIB.get(match.group(2).upper()) if match else None
     if match is None or unit is None:

@@ -106,7 +106,7 @@ def _prepare(settings: Settings) -> Plan:
     account = worker_account(settings)
     covers = _covers(settings, account.pw_uid, account.pw_gid)
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
-    farm = credentials.ensure(settings, farm_paths(settings).redis_socket)
+    farm = credentials.ensure(settings)
     layout.prepare(settings, farm)
     return farm_plan(settings, farm, covers)
 

@@ -40,7 +40,7 @@ def load(farm_file: Path) -> Credentials | None:
         return None
 
 
-def ensure(settings: Settings, redis_socket: Path) -> Credentials:
+def ensure(settings: Settings) -> Credentials:
     """Return the farm's credentials, made on the first call; written when they changed.
 
     A port of 0 means a free one, picked once and kept.
@@ -50,7 +50,7 @@ def ensure(settings: Settings, redis_socket: Path) -> Credentials:
     redis_port = settings.redis_port or (old.redis_port if old else 0) or free_port()
     flower_port = settings.flower_port or (old.flower_port if old else 0) or free_port()
     credentials = Credentials(
-        redis_url=settings.redis_url or f"unix://:{quote(password, safe='')}@{redis_socket}?db=0",
+        redis_url=settings.redis_url or f"redis://:{quote(password, safe='')}@127.0.0.1:{redis_port}/0",
         redis_password=password,
         redis_port=redis_port,
         flower_url=f"http://127.0.0.1:{flower_port}",

@@ -99,7 +99,7 @@ def _root_worker(settings: Settings, credentials: Credentials) -> Service:
 
 def _flower(settings: Settings, credentials: Credentials, covers: tuple[Cover, ...]) -> Service:
     argv = (
-        *(sys.executable, "-m", "celery", "-A", "workers.app", "flower"),
+        *(sys.executable, "-m", "celery", "-A", "banger.embedded.flower_app", "flower"),
         *("--address=127.0.0.1", f"--port={credentials.flower_port}"),
         *("--read-only", f"--max-tasks={FLOWER_MAX_TASKS}"),
     )

@@ -79,8 +79,9 @@ def bootstrap(
 def source_lines(index_targets: str, host: str, suite: str) -> tuple[str, ...]:
     """Return sources.list lines for a suite, from what apt says of the host's own sources.
 
-    ``index_targets`` has one line of ``_FIELDS`` for each index. Sources of others are left out; before the first
-    ``apt-get update`` apt does not know origins and code names yet, and the release name has to do.
+    ``index_targets`` has one line of ``_FIELDS`` for each index. Sources of others are left out; before
+    the first ``apt-get update`` apt does not know origins and code names yet, and the release name
+    has to do.
     """
     lines = []
     for line in index_targets.splitlines():

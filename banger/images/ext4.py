@@ -28,3 +28,7 @@ def make_ext4(tree: Path, target: Path, *, free_mib: int) -> None:
     size_mib = max(_SMALLEST_MIB, int((used_mib + free_mib) * 1.07) + 4)
     argv = (find_tool("mkfs.ext4"), *MKFS_OPTIONS, "-d", str(tree), str(target), f"{size_mib}M")
     run(argv, deadline_s=_MKFS_DEADLINE_S)
+    # mkfs copies what is in the tree, and not the mode of the tree itself; sshd insists on /root's.
+    mode = f"0{tree.stat().st_mode:o}"
+    set_mode = (find_tool("debugfs"), "-w", "-R", f"set_inode_field / mode {mode}", str(target))
+    run(set_mode, deadline_s=_MKFS_DEADLINE_S)

@@ -14,6 +14,7 @@ _DEADLINE_S = 60.0
 
 # failover and net_failover come in as dependencies of virtio_net. A kernel may have any of these built in.
 MODULES = ("virtio_mmio", "virtio_blk", "virtio_net", "virtio_rng", "ext4")
+_APPLETS = ("sh", "mount", "insmod", "usleep", "switch_root")  # what ``init`` calls
 
 
 def make_initrd(packages: Path, version: str, target: Path) -> None:
@@ -23,7 +24,8 @@ def make_initrd(packages: Path, version: str, target: Path) -> None:
     make_directories(root, ("bin", "dev", "proc", "sys", "sysroot", "modules"))
     shutil.copy(packages / "usr/bin/busybox", root / "bin/busybox")
     (root / "bin/busybox").chmod(0o755)
-    link(root, "bin/sh", "busybox")
+    for applet in _APPLETS:
+        link(root, f"bin/{applet}", "busybox")
     write(root, "init", skeleton("initrd/init"), 0o755)
     for number, module in enumerate(_load_order(packages, version)):
         name = module.name.removesuffix(".xz").removesuffix(".zst")

@@ -24,7 +24,7 @@ _EMPTY_DIRECTORIES = ("dev", "proc", "sys", "run", "home", "mnt", "var/log", "va
 
 
 def finish(tree: Path) -> None:
-    """Make a bootable system of unpacked packages: applets, accounts, init's table and script."""
+    """Make a bootable system of unpacked packages: applets, accounts, and an init of our own."""
     prune(tree, _UNWANTED)
     make_directories(tree, (*_EMPTY_DIRECTORIES, *GUEST_FILE_DIRECTORIES))
     make_directories(tree, ("root",), 0o700)
@@ -37,8 +37,7 @@ def finish(tree: Path) -> None:
     write(tree, "etc/shells", "/bin/sh\n")
     write(tree, "etc/fstab", "")
     write(tree, "etc/hostname", "micro\n")
-    write(tree, "etc/inittab", skeleton("micro/inittab"))
-    write(tree, "etc/init.d/rcS", skeleton("micro/rcS"), 0o755)
+    write(tree, "usr/sbin/init", skeleton("micro/init"), 0o755)
 
 
 def _applets(tree: Path) -> list[str]:

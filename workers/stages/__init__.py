@@ -1,1 +1,33 @@
-"""The unprivileged stages, one file each: request in, do, undo."""
+"""The unprivileged stages, one file each, and the table by which the runner finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from banger.contracts.queues import Direction
+from workers.stages import exec as exec_
+from workers.stages import (
+    grow_work_disk,
+    guest_shutdown,
+    overlay,
+    reserve,
+    wait_ready,
+    work_disk,
+)
+
+# Stages that mostly wait for a guest: they are kept from taking every thread.
+LONG = frozenset({"wait_ready", "exec", "guest_shutdown"})
+
+# Given the request and a StageContext. ``update_spec`` is not here: it is given the records instead.
+EFFECTS: dict[tuple[str, Direction], Callable[..., dict[str, Any] | None]] = {
+    ("reserve", "undo"): reserve.undo,
+    ("overlay", "do"): overlay.do,
+    ("overlay", "undo"): overlay.undo,
+    ("work_disk", "do"): work_disk.do,
+    ("work_disk", "undo"): work_disk.undo,
+    ("grow_work_disk", "do"): grow_work_disk.do,
+    ("wait_ready", "do"): wait_ready.do,
+    ("exec", "do"): exec_.do,
+    ("guest_shutdown", "do"): guest_shutdown.do,
+}

@@ -1,0 +1,45 @@
+"""The line to the farm's Redis. What can go wrong with it is one error, which says what to do."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import redis
+
+from banger.contracts.errors import UnavailableError
+
+
+class FarmRedis(redis.Redis):
+    """A Redis client whose failures are UnavailableError: one line that says what to do."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Send one command."""
+        try:
+            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        except redis.AuthenticationError as error:
+            raise UnavailableError(
+                "Redis refused the password",
+                details=str(error),
+                resolution="Check BANGER_REDIS_URL, or the farm's own file with `banger config show`.",
+            ) from error
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            raise UnavailableError(
+                "Redis cannot be reached",
+                details=str(error),
+                resolution="`banger farm status` shows the farm, `banger farm up` starts it.",
+            ) from error
+
+
+def connect(url: str) -> FarmRedis:
+    """Return a client for the URL; it fails within 2 s where nobody answers, and decodes to str."""
+    try:
+        client = FarmRedis.from_url(
+            url, decode_responses=True, socket_connect_timeout=2, socket_timeout=30, retry=None
+        )
+    except ValueError as error:
+        raise UnavailableError(
+            "the Redis URL is not valid",
+            details=str(error),
+            resolution="Write redis://:PASSWORD@HOST:PORT/0.",
+        ) from None
+    return cast("FarmRedis", client)

@@ -1,0 +1,147 @@
+"""One step of a job as it crosses a queue, and the ticket in which it reaches root."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import secrets
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from banger.contracts.errors import InvalidInputError, PolicyError
+from banger.contracts.names import HostName, JobId
+from banger.contracts.queues import Direction, root_queue, task_name, work_queue
+from banger.contracts.requests import Frozen, StageRequest
+from banger.contracts.stages import STAGES, Side, Stage
+
+TICKET_LIFE_S = 24 * 3600.0
+_MAX_TICKET_BYTES = 512 * 1024
+
+
+class StageCall(Frozen):
+    """Do (or undo) one stage of one VM. It is all that a stage's message says.
+
+    ``step`` names the step within its job. ``final`` is the state that the record gets when this, the
+    last step, is over (``gone``: the record is removed); ``release`` frees name and slot with it.
+    ``requires`` names steps without whose success this one is not attempted. ``unwinds`` tells whether
+    the job has something to undo when this step fails; where not, its failure ends the job.
+    """
+
+    job: JobId
+    pipeline: Annotated[str, Field(max_length=20)]
+    step: Annotated[str, Field(pattern=r"^u?[0-9]{2}$")]
+    stage: str
+    direction: Direction
+    host: HostName
+    request: dict[str, Any]
+    requires: tuple[str, ...] = ()
+    unwinds: bool = True
+    final: str | None = None
+    release: bool = False
+
+    @property
+    def unwinding(self) -> bool:
+        """Tell whether this step belongs to the unwinding of a failed job."""
+        return self.step.startswith("u")
+
+    @property
+    def table_row(self) -> Stage:
+        """The stage's row in the table; InvalidInputError when there is no such stage."""
+        try:
+            return STAGES[self.stage]
+        except KeyError:
+            raise InvalidInputError(f"there is no stage {self.stage!r}") from None
+
+    @property
+    def queue(self) -> str:
+        """The queue that this step runs on."""
+        return root_queue(self.host) if self.table_row.side is Side.ROOT else work_queue(self.host)
+
+    @property
+    def task_name(self) -> str:
+        """The Celery task that runs it."""
+        return task_name(self.table_row.side, self.stage, self.direction)
+
+    @property
+    def vm_id(self) -> str:
+        """The VM that it is about."""
+        return str(self.request["vm_id"])
+
+    @property
+    def generation(self) -> int:
+        """The start of the VM that it belongs to."""
+        return int(self.request["generation"])
+
+    @property
+    def task_id(self) -> str:
+        """The Celery task id: readable, and the same whenever this step is sent again."""
+        return f"{self.vm_id}-{self.job}-{self.step}-{self.stage}"
+
+    def parse_request(self) -> StageRequest:
+        """Return the typed request; InvalidInputError when it does not fit the stage's model."""
+        row = self.table_row
+        model = row.do if self.direction == "do" else row.undo
+        if model is None:
+            raise InvalidInputError(f"stage {self.stage} has no {self.direction}")
+        try:
+            return model.model_validate(self.request)
+        except ValidationError as error:
+            raise InvalidInputError(
+                f"the request for stage {self.stage} is not valid", details=str(error)
+            ) from None
+
+
+class Claims(Frozen):
+    """What a ticket says: one call, for one host, under one task id, for a bounded time (epoch seconds)."""
+
+    version: int = 1
+    audience: HostName
+    task: str
+    task_id: str
+    call: StageCall
+    issued: float
+    expires: float
+    nonce: Annotated[str, Field(min_length=16, max_length=64)]
+
+
+def write_ticket(call: StageCall, now: float) -> str:
+    """Return the ticket in which a call reaches root: canonical claims, base64.
+
+    This is the seam for signatures: they cover exactly these bytes.
+    """
+    claims = Claims(
+        audience=call.host,
+        task=call.task_name,
+        task_id=call.task_id,
+        call=call,
+        issued=now,
+        expires=now + TICKET_LIFE_S,
+        nonce=secrets.token_hex(16),
+    )
+    canonical = json.dumps(claims.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return base64.urlsafe_b64encode(canonical.encode()).decode()
+
+
+def read_ticket(ticket: object, *, host: str, now: float) -> Claims:
+    """Return a ticket's claims after every check that the text alone allows; PolicyError otherwise."""
+    if not isinstance(ticket, str) or len(ticket) > _MAX_TICKET_BYTES:
+        raise PolicyError("a root message carries exactly one ticket, of bounded size")
+    try:
+        claims = Claims.model_validate_json(base64.b64decode(ticket, altchars=b"-_", validate=True))
+    except (binascii.Error, ValidationError, ValueError) as error:
+        raise PolicyError("the ticket cannot be read", details=str(error)) from None
+    if claims.version != 1:
+        raise PolicyError(f"ticket version {claims.version} is not known")
+    if claims.audience != host or claims.call.host != host:
+        raise PolicyError(f"the ticket is for host {claims.audience}, this is {host}")
+    if not claims.issued - 60 <= now < claims.expires:
+        raise PolicyError("the ticket is not valid at this time")
+    call = claims.call
+    if (claims.task, claims.task_id) != (
+        call.task_name,
+        call.task_id,
+    ) or call.table_row.side is not Side.ROOT:
+        raise PolicyError("the ticket does not name the task that it is for")
+    return claims

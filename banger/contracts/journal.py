@@ -1,0 +1,257 @@
+"""How both workers claim a step and report its outcome: three atomic scripts over the VM's record.
+
+The Redis client is handed in, so this stays free of I/O of its own. Times in scripts are Redis' own.
+A step is claimed by (job, step) under a lease; the VM's generation fences claims of an older start.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+from banger.contracts.calls import StageCall
+from banger.contracts.errors import BangerError
+
+FARM_EVENTS = "banger:events"
+FARM_EVENTS_MAX = 20_000
+VM_EVENTS_MAX = 2_000
+ENDED_TTL_S = 7 * 24 * 3600
+
+
+def vm_key(vm_id: str) -> str:
+    """Return the key of a VM's record (a hash)."""
+    return f"banger:vm:{vm_id}"
+
+
+def vm_events_key(vm_id: str) -> str:
+    """Return the key of a VM's event stream: its timeline."""
+    return f"banger:vm:{vm_id}:events"
+
+
+def job_key(job: str) -> str:
+    """Return the key of a job (a hash): pipeline, state, the mark of each step."""
+    return f"banger:job:{job}"
+
+
+def name_key(name: str) -> str:
+    """Return the key that holds the id of the VM with this name."""
+    return f"banger:name:{name}"
+
+
+def leases_key(host: str) -> str:
+    """Return the key of a host's leases (a hash): VM id to ``slot:memory_mib:vcpus``."""
+    return f"banger:host:{host}:leases"
+
+
+class Redis(Protocol):
+    """The one call that the journal makes."""
+
+    def eval(self, script: str, numkeys: int, *keys_and_args: Any) -> Any:
+        """Run a Lua script."""
+
+
+class Verdict(StrEnum):
+    """What a runner is to do with a step."""
+
+    GO = "go"  # claimed: act
+    DONE = "done"  # somebody did it: go on with the chain
+    BUSY = "busy"  # somebody is at it: come back
+    BLOCKED = "blocked"  # a step that this one requires did not succeed
+    EXHAUSTED = "exhausted"  # claimed too often without an end
+    CANCELLED = "cancelled"  # the user wants no more of this job
+    UNWINDING = "unwinding"  # the job has failed meanwhile: ring for its unwinding
+    OVER = "over"  # the job has ended, the VM is gone or has been started anew: drop the message
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim's outcome. ``token`` proves, when the outcome is reported, that the claim is still ours."""
+
+    verdict: Verdict
+    token: str
+    attempt: int = 1
+
+
+TELL = """
+local function tell(vm_events, farm_events, event)
+  redis.call('XADD', vm_events, 'MAXLEN', '~', VM_MAX, '*', 'e', event)
+  redis.call('XADD', farm_events, 'MAXLEN', '~', FARM_MAX, '*', 'e', event)
+end
+""".replace("VM_MAX", str(VM_EVENTS_MAX)).replace("FARM_MAX", str(FARM_EVENTS_MAX))
+
+_CLAIM = (
+    TELL
+    + """
+local vm, job, vm_events, farm_events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local step, generation, token, lease_ms, attempts, unwinding, event, requires =
+  ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1', ARGV[7], ARGV[8]
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local known = tonumber(redis.call('HGET', vm, 'generation') or '-1')
+if known < 0 or known > generation then return {'over'} end
+local state = redis.call('HGET', job, 'state')
+local mark = redis.call('HGET', job, 's:' .. step)
+if state ~= (unwinding and 'unwinding' or 'running') then
+  return {state == 'unwinding' and 'unwinding' or 'over'}
+end
+if mark == 'done' then return {'done'} end
+if mark == 'failed' then return {unwinding and 'done' or 'over'} end
+local attempt = 1
+if mark then
+  local holder, until_ms, n = string.match(mark, '^(%w+)|(%d+)|(%d+)$')
+  if holder ~= token and tonumber(until_ms) > now then return {'busy'} end
+  attempt = tonumber(n) + 1
+end
+local mine = token .. '|' .. string.format('%d', now + lease_ms) .. '|' .. string.format('%d', attempt)
+redis.call('HSET', job, 's:' .. step, mine, 'touched', string.format('%d', now))
+if attempt > attempts then return {'exhausted', attempt} end
+if not unwinding and redis.call('HGET', job, 'cancel') then return {'cancelled', attempt} end
+for required in string.gmatch(requires, '[^,]+') do
+  if redis.call('HGET', job, 's:' .. required) == 'failed' then return {'blocked', attempt} end
+end
+tell(vm_events, farm_events, event)
+return {'go', attempt}
+"""
+)
+
+_SETTLE = """
+local function settle(vm, job, name_prefix, leases, vm_events, farm_events, final, release, event, ttl)
+  local failed = redis.call('HGET', job, 'undo_failed')
+  if failed then final = 'error'; release = false end
+  if release then
+    local id = redis.call('HGET', vm, 'id')
+    local name = redis.call('HGET', vm, 'name')
+    if id and name and redis.call('GET', name_prefix .. name) == id then
+      redis.call('DEL', name_prefix .. name)
+    end
+    if id then redis.call('HDEL', leases, id) end
+    redis.call('HDEL', vm, 'slot', 'address')
+  end
+  redis.call('HSET', job, 'state', redis.call('HGET', job, 'state') == 'unwinding' and 'failed' or 'done')
+  redis.call('EXPIRE', job, ttl)
+  if final == 'gone' then
+    redis.call('DEL', vm)
+    redis.call('EXPIRE', vm_events, ttl)
+  else
+    redis.call('HSET', vm, 'state', final)
+    redis.call('HDEL', vm, 'job')
+    if final == 'error' then
+      redis.call('HSET', vm, 'error', redis.call('HGET', job, 'error') or '{}')
+    else
+      redis.call('HDEL', vm, 'error')
+    end
+  end
+  local told = cjson.decode(event)
+  told.state = final
+  tell(vm_events, farm_events, cjson.encode(told))
+end
+"""
+
+_FINISH = (
+    TELL
+    + _SETTLE
+    + """
+local vm, job, vm_events, farm_events, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local step, token, outcome, event, final, release, settled, name_prefix, ttl, error, unwinds =
+  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6] == '1', ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11] == '1'
+local mark = redis.call('HGET', job, 's:' .. step)
+if not mark or string.sub(mark, 1, #token + 1) ~= token .. '|' then return 0 end
+local clock = redis.call('TIME')
+redis.call('HSET', job, 's:' .. step, outcome, 'touched',
+  string.format('%d', clock[1] * 1000 + math.floor(clock[2] / 1000)))
+tell(vm_events, farm_events, event)
+local unwinding = redis.call('HGET', job, 'state') == 'unwinding'
+if outcome == 'failed' then
+  if unwinding then
+    redis.call('HSET', job, 'undo_failed', error)
+  else
+    redis.call('HSET', job, 'state', 'unwinding', 'error', error)
+    if unwinds then return 1 end
+    final, release = 'error', false
+  end
+end
+if final ~= '' then
+  settle(vm, job, name_prefix, leases, vm_events, farm_events, final, release, settled, ttl)
+end
+return 1
+"""
+)
+
+
+@dataclass(frozen=True)
+class Journal:
+    """Claims and reports steps in Redis. Errors of the client pass through."""
+
+    redis: Redis
+
+    def claim(self, call: StageCall, token: str) -> Claim:
+        """Claim a step for this delivery; only ``Verdict.GO`` allows to act."""
+        reply = self.redis.eval(
+            _CLAIM,
+            4,
+            *_keys(call),
+            call.step,
+            call.generation,
+            token,
+            int((call.table_row.deadline_s + 5) * 1000),
+            call.table_row.attempts,
+            int(call.unwinding),
+            _event(call, "started"),
+            ",".join(call.requires),
+        )
+        words = [word.decode() if isinstance(word, bytes) else word for word in reply]
+        return Claim(Verdict(words[0]), token, int(words[1]) if len(words) > 1 else 1)
+
+    def finished(self, call: StageCall, token: str, ms: float, data: dict[str, Any] | None) -> bool:
+        """Report success; False when the claim was lost meanwhile, and nothing was written."""
+        event = _event(call, "finished", ms=round(ms, 1), **({"data": data} if data else {}))
+        return self._finish(call, token, "done", event, "")
+
+    def failed(self, call: StageCall, token: str, ms: float, error: BangerError) -> bool:
+        """Report failure: the job turns to unwinding, or, while unwinding, remembers that an undo failed."""
+        event = _event(call, "failed", ms=round(ms, 1), error=error.to_wire())
+        wire = json.dumps(error.to_wire() | {"stage": call.stage})
+        return self._finish(call, token, "failed", event, wire)
+
+    def _finish(self, call: StageCall, token: str, outcome: str, event: str, error: str) -> bool:
+        reply = self.redis.eval(
+            _FINISH,
+            5,
+            *_keys(call),
+            leases_key(call.host),
+            call.step,
+            token,
+            outcome,
+            event,
+            call.final or "",
+            int(call.release),
+            _event(call, "settled"),
+            name_key(""),
+            ENDED_TTL_S,
+            error,
+            int(call.unwinds),
+        )
+        return bool(reply)
+
+
+def _keys(call: StageCall) -> tuple[str, str, str, str]:
+    return vm_key(call.vm_id), job_key(call.job), vm_events_key(call.vm_id), FARM_EVENTS
+
+
+def _event(call: StageCall, kind: str, **more: Any) -> str:
+    return json.dumps(
+        {
+            "kind": kind,
+            "vm": call.vm_id,
+            "job": call.job,
+            "pipeline": call.pipeline,
+            "stage": call.stage,
+            "direction": call.direction,
+            "unwinding": call.unwinding,
+            "host": call.host,
+            "queue": call.queue,
+        }
+        | more
+    )

@@ -1,0 +1,105 @@
+"""What both workers do with a step: claim it, act, report. The effects and the journal are handed in."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any
+
+from banger.contracts.calls import StageCall
+from banger.contracts.errors import (
+    BangerError,
+    CancelledError,
+    InternalError,
+    StageFailedError,
+    as_banger_error,
+)
+from banger.contracts.journal import Journal, Verdict
+from banger.contracts.names import new_id
+from banger.contracts.queues import Direction
+from banger.contracts.requests import StageRequest
+
+log = logging.getLogger("banger.runner")
+
+Effect = Callable[[StageRequest], dict[str, Any] | None]
+
+
+class Next(Enum):
+    """What becomes of the rest of the chain after a step."""
+
+    CONTINUE = "continue"
+    STOP = "stop"
+    RETRY = "retry"
+    UNWIND = "unwind"
+
+
+def run_step(
+    call: StageCall,
+    journal: Journal,
+    effects: Mapping[tuple[str, Direction], Effect],
+    admit: Callable[[StageRequest], None] = lambda _request: None,
+) -> tuple[Next, BangerError | None]:
+    """Run one step once and report it; the error is returned beside what to do next, never raised.
+
+    ``admit`` is asked before the effect and may refuse by raising. A failed undo of an unwinding job is
+    reported and the chain goes on: every undo is attempted.
+    """
+    token = new_id()
+    claim = journal.claim(call, token)
+    match claim.verdict:
+        case Verdict.DONE:
+            return Next.CONTINUE, None
+        case Verdict.BUSY:
+            return Next.RETRY, None
+        case Verdict.OVER:
+            return Next.STOP, None
+        case Verdict.UNWINDING:
+            return Next.UNWIND, None
+        case Verdict.GO:
+            pass
+        case refused:
+            return _failed(call, journal, token, 0.0, _refusal(refused, call, claim.attempt))
+    started = time.monotonic()
+    try:
+        request = call.parse_request()
+        admit(request)
+        data = effects[call.stage, call.direction](request)
+    except Exception as error:
+        wrapped = as_banger_error(error)
+        level = logging.ERROR if isinstance(wrapped, InternalError) else logging.WARNING
+        log.log(level, "%s failed: %s", call.task_id, wrapped, exc_info=isinstance(wrapped, InternalError))
+        return _failed(call, journal, token, (time.monotonic() - started) * 1000, wrapped)
+    if not journal.finished(call, token, (time.monotonic() - started) * 1000, data):
+        log.warning(
+            "%s lost its claim while it ran; its outcome is left to the claim's new holder", call.task_id
+        )
+        return Next.STOP, None
+    return Next.CONTINUE, None
+
+
+def _failed(
+    call: StageCall, journal: Journal, token: str, ms: float, error: BangerError
+) -> tuple[Next, BangerError | None]:
+    if not journal.failed(call, token, ms, error):
+        return Next.STOP, error
+    if call.unwinding:
+        return Next.CONTINUE, error
+    return (Next.UNWIND if call.unwinds else Next.STOP), error
+
+
+def _refusal(verdict: Verdict, call: StageCall, attempt: int) -> BangerError:
+    if verdict is Verdict.CANCELLED:
+        return CancelledError("the job was cancelled")
+    if verdict is Verdict.BLOCKED:
+        return StageFailedError(
+            f"{call.direction} of {call.stage} was not attempted",
+            details="the VMM is not proven dead; what it may still write to is kept",
+            resolution="`banger vm delete` tries again.",
+        )
+    return StageFailedError(
+        f"{call.stage} was begun {attempt - 1} times and never ended",
+        details="its worker died each time: out of memory, or killed",
+        resolution="See `banger farm logs` of that host.",
+    )

@@ -1,0 +1,31 @@
+"""What a user asks for when asking for a VM."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from banger.contracts.names import VmName
+from banger.contracts.requests import Frozen, SizeMib
+
+LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$")]
+LabelValue = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:/@+-]{0,63}$")]
+
+
+class VmSpec(Frozen):
+    """A VM as it was asked for. Sizes in MiB; ``image`` is a name or an id; ``ttl_s`` counts from now."""
+
+    name: VmName
+    image: Annotated[str, StringConstraints(min_length=1, max_length=63)]
+    vcpus: Annotated[int, Field(ge=1, le=64)] = 1
+    memory_mib: Annotated[int, Field(ge=64, le=1024 * 1024)] = 256
+    disk_mib: SizeMib = 8192
+    system_overlay_mib: SizeMib = 8192
+    nat: bool = False
+    dns: Annotated[str, StringConstraints(pattern=r"^[0-9.]{7,15}$")] = "1.1.1.1"
+    host: str | None = None
+    ttl_s: Annotated[float, Field(gt=0)] | None = None
+    ready_timeout_s: Annotated[float, Field(gt=0, le=600)] = 120
+    labels: dict[LabelKey, LabelValue] = {}
+    ephemeral: bool = False

@@ -1,0 +1,65 @@
+"""The table of stages: on which side each runs, what it is asked, and how long it may take."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from banger.contracts.requests import (
+    AdmitRequest,
+    AttachSystemDiskRequest,
+    ExecRequest,
+    GrowWorkDiskRequest,
+    GuestShutdownRequest,
+    KillRequest,
+    LaunchRequest,
+    OverlayRequest,
+    PatchRootfsRequest,
+    StageRequest,
+    TapRequest,
+    UndoRequest,
+    UpdateSpecRequest,
+    WaitReadyRequest,
+    WorkDiskRequest,
+)
+
+
+class Side(StrEnum):
+    """Who runs a stage: the unprivileged worker or the root worker."""
+
+    WORK = "work"
+    ROOT = "root"
+
+
+class Stage(NamedTuple):
+    """A stage: its side, the request models of its two directions, its deadline in seconds.
+
+    ``attempts`` bounds how often a do is begun when workers die in it; a guest's command is never run twice.
+    """
+
+    name: str
+    side: Side
+    do: type[StageRequest] | None
+    undo: type[StageRequest] | None
+    deadline_s: float
+    attempts: int = 3
+
+
+STAGES = {
+    stage.name: stage
+    for stage in (
+        Stage("reserve", Side.WORK, None, UndoRequest, 10),  # its do is the control queue's own task
+        Stage("admit", Side.ROOT, AdmitRequest, UndoRequest, 10),
+        Stage("overlay", Side.WORK, OverlayRequest, UndoRequest, 60),
+        Stage("attach_system_disk", Side.ROOT, AttachSystemDiskRequest, UndoRequest, 120),
+        Stage("patch_rootfs", Side.ROOT, PatchRootfsRequest, None, 60),
+        Stage("work_disk", Side.WORK, WorkDiskRequest, UndoRequest, 180),
+        Stage("tap", Side.ROOT, TapRequest, UndoRequest, 30),
+        Stage("launch", Side.ROOT, LaunchRequest, KillRequest, 30),
+        Stage("wait_ready", Side.WORK, WaitReadyRequest, None, 620),
+        Stage("exec", Side.WORK, ExecRequest, None, 24 * 3600 + 20, attempts=1),
+        Stage("guest_shutdown", Side.WORK, GuestShutdownRequest, None, 620),
+        Stage("grow_work_disk", Side.WORK, GrowWorkDiskRequest, None, 180),
+        Stage("update_spec", Side.WORK, UpdateSpecRequest, None, 10),
+    )
+}

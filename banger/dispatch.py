@@ -1,0 +1,53 @@
+"""From calls to Celery messages: flat chains of immutable signatures, by name, across both queues."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from celery import Celery, chain
+
+from banger.contracts.broker import Role, celery_settings
+from banger.contracts.calls import StageCall, write_ticket
+from banger.contracts.stages import Side
+
+
+def celery_app(name: str, role: Role, redis_url: str) -> Celery:
+    """Return a Celery app that is set up for a role; it connects when it is first used."""
+    app = Celery(name, broker=redis_url, set_as_current=False)
+    app.conf.update(celery_settings(role))
+    return app
+
+
+def dispatch(app: Celery, calls: Sequence[StageCall]) -> None:
+    """Send calls as one chain: each is published when the one before it has succeeded."""
+    chain(*(_signature(app, call) for call in calls), app=app).apply_async()
+
+
+def send(app: Celery, task: str, queue: str, payload: dict[str, Any], task_id: str | None = None) -> None:
+    """Send one message that is no stage: reserve, begin or unwind."""
+    app.send_task(
+        task,
+        args=[payload],
+        queue=queue,
+        task_id=task_id,
+        argsrepr=" ".join(f"{key}={payload[key]}" for key in ("vm", "job", "pipeline") if key in payload),
+        kwargsrepr="",
+        retry=False,
+    )
+
+
+def _signature(app: Celery, call: StageCall) -> Any:
+    root = call.table_row.side is Side.ROOT
+    return app.signature(
+        call.task_name,
+        args=[write_ticket(call, time.time()) if root else call.model_dump(mode="json")],
+        immutable=True,
+        options={
+            "queue": call.queue,
+            "task_id": call.task_id,
+            "argsrepr": f"vm={call.vm_id} job={call.job} stage={call.stage} generation={call.generation}",
+            "kwargsrepr": "",
+        },
+    )

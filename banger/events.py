@@ -1,0 +1,82 @@
+"""What happened, as Redis streams: one for each VM (its timeline), one for the whole farm."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from banger.connection import FarmRedis
+from banger.contracts.journal import FARM_EVENTS, vm_events_key
+from banger.contracts.queues import Direction
+
+
+class Event(BaseModel):
+    """One line of a timeline. ``at`` in epoch seconds, ``ms`` how long the step took.
+
+    ``kind``: begun, refused (a job was not begun), started, finished, failed (a step), settled (a job
+    ended and left the VM in ``state``).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: str
+    at: float
+    kind: str
+    vm: str
+    job: str
+    pipeline: str = ""
+    stage: str = ""
+    direction: Direction = "do"
+    unwinding: bool = False
+    host: str = ""
+    queue: str = ""
+    ms: float | None = None
+    state: str | None = None
+    data: dict[str, Any] = {}
+    error: dict[str, Any] | None = None
+
+
+def event_json(kind: str, vm_id: str, job: str, pipeline: str, **more: Any) -> str:
+    """Return an event as the streams hold it."""
+    return json.dumps({"kind": kind, "vm": vm_id, "job": job, "pipeline": pipeline} | more)
+
+
+class Events:
+    """Reads the streams."""
+
+    def __init__(self, client: FarmRedis) -> None:
+        self._redis: Any = client
+
+    def read(self, vm_id: str | None = None, *, after: str | None = None) -> list[Event]:
+        """Return what is recorded, oldest first: a VM's timeline, or the farm's."""
+        entries = self._redis.xrange(_key(vm_id), min=f"({after}" if after else "-")
+        return [_parse(entry_id, fields) for entry_id, fields in entries]
+
+    def follow(
+        self, vm_id: str | None = None, *, after: str = "$", idle_s: float = 1.0
+    ) -> Iterator[Event | None]:
+        """Yield events as they come, for ever; None whenever ``idle_s`` seconds passed without one.
+
+        ``after`` is the id of the last event seen, ``0`` for all, ``$`` for those to come.
+        """
+        key = _key(vm_id)
+        while True:
+            reply = self._redis.xread({key: after}, block=max(1, int(idle_s * 1000)), count=100)
+            for _, entries in reply or []:
+                for entry_id, fields in entries:
+                    after = entry_id
+                    yield _parse(entry_id, fields)
+            if not reply:
+                yield None
+
+
+def _key(vm_id: str | None) -> str:
+    return vm_events_key(vm_id) if vm_id else FARM_EVENTS
+
+
+def _parse(entry_id: str, fields: dict[str, str]) -> Event:
+    at = int(entry_id.partition("-")[0]) / 1000
+    return Event.model_validate(json.loads(fields["e"]) | {"id": entry_id, "at": at})

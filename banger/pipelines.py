@@ -1,0 +1,137 @@
+"""The pipelines: each a table of stages, and the VM's state before, during and after.
+
+Reading a table downwards is what happens. When a step fails, the undo of every row marked ``do`` is
+sent, last row first. Rows marked ``keep`` are done but never undone: what they make outlives the
+pipeline (a stopped VM keeps its disks).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from banger.contracts.stages import STAGES
+from banger.states import State
+
+
+class Row(NamedTuple):
+    """One row of a pipeline: a stage, and how it is used there."""
+
+    use: Literal["do", "keep", "undo"]
+    stage: str
+
+
+class Pipeline(NamedTuple):
+    """A named table of rows. ``starts``: it makes a new generation of the VM."""
+
+    name: str
+    rows: tuple[Row, ...]
+    before: frozenset[State]
+    during: State
+    after: State
+    starts: bool = False
+    cancellable: bool = False
+
+    @property
+    def unwinding(self) -> tuple[str, ...]:
+        """The stages whose undo is sent when the pipeline fails, in that order."""
+        return tuple(row.stage for row in reversed(self.rows) if row.use == "do" and STAGES[row.stage].undo)
+
+
+def _do(stage: str) -> Row:
+    return Row("do", stage)
+
+
+def _keep(stage: str) -> Row:
+    return Row("keep", stage)
+
+
+def _undo(stage: str) -> Row:
+    return Row("undo", stage)
+
+
+_PREPARE = (
+    _do("reserve"),
+    _do("admit"),
+    _do("overlay"),
+)
+_BOOT = (
+    _do("attach_system_disk"),
+    _do("patch_rootfs"),
+    _do("work_disk"),
+    _do("tap"),
+    _do("launch"),
+    _do("wait_ready"),
+)
+_BOOT_AGAIN = (
+    _do("attach_system_disk"),
+    _do("patch_rootfs"),
+    _keep("work_disk"),
+    _do("tap"),
+    _do("launch"),
+    _do("wait_ready"),
+)
+_HALT = (
+    _undo("launch"),
+    _undo("tap"),
+    _undo("attach_system_disk"),
+)
+_REMOVE = (
+    _undo("work_disk"),
+    _undo("overlay"),
+    _undo("admit"),
+    _undo("reserve"),
+)
+_SHUTDOWN = (_keep("guest_shutdown"),)
+
+_AT_REST = frozenset({State.STOPPED, State.ERROR})
+_ANY = frozenset({State.RUNNING, State.STOPPED, State.ERROR})
+
+CREATE = Pipeline(
+    "create", _PREPARE + _BOOT, frozenset(), State.CREATING, State.RUNNING, starts=True, cancellable=True
+)
+CREATE_STOPPED = Pipeline(
+    "create-stopped",
+    (*_PREPARE, _do("work_disk")),
+    frozenset(),
+    State.CREATING,
+    State.STOPPED,
+    starts=True,
+    cancellable=True,
+)
+RUN = Pipeline(
+    "run",
+    (*_PREPARE, *_BOOT, _do("exec"), *_HALT, *_REMOVE),
+    frozenset(),
+    State.CREATING,
+    State.GONE,
+    starts=True,
+    cancellable=True,
+)
+RUN_KEEP = Pipeline(
+    "run-keep",
+    (*_PREPARE, *_BOOT, _do("exec")),
+    frozenset(),
+    State.CREATING,
+    State.RUNNING,
+    starts=True,
+    cancellable=True,
+)
+START = Pipeline("start", _BOOT_AGAIN, _AT_REST, State.STARTING, State.RUNNING, starts=True, cancellable=True)
+STOP = Pipeline("stop", (*_SHUTDOWN, *_HALT), _ANY, State.STOPPING, State.STOPPED)
+KILL = Pipeline("kill", _HALT, _ANY, State.STOPPING, State.STOPPED)
+RESTART = Pipeline(
+    "restart", (*_SHUTDOWN, *_HALT, *_BOOT_AGAIN), _ANY, State.STARTING, State.RUNNING, starts=True
+)
+DELETE = Pipeline("delete", (*_SHUTDOWN, *_HALT, *_REMOVE), _ANY, State.DELETING, State.GONE)
+SET = Pipeline(
+    "set",
+    (_keep("grow_work_disk"), _keep("update_spec")),
+    frozenset({State.STOPPED}),
+    State.CHANGING,
+    State.STOPPED,
+)
+
+PIPELINES = {
+    pipeline.name: pipeline
+    for pipeline in (CREATE, CREATE_STOPPED, RUN, RUN_KEEP, START, STOP, KILL, RESTART, DELETE, SET)
+}

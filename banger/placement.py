@@ -1,0 +1,100 @@
+"""Which host gets a VM: pure filters over what hosts say, each counting what it removed and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from banger.contracts.errors import CapacityError, InvalidInputError, NotFoundError
+from banger.contracts.sizes import format_mib
+from banger.contracts.spec import VmSpec
+from banger.hosts import HostImage, HostInfo
+
+
+class Used(NamedTuple):
+    """What a host's leases hold: VMs, memory in MiB, vCPUs."""
+
+    slots: int = 0
+    memory_mib: int = 0
+    vcpus: int = 0
+
+
+class Candidate(NamedTuple):
+    """A host that can take the VM, and the image it would use."""
+
+    host: HostInfo
+    image: HostImage
+
+
+def place(spec: VmSpec, hosts: Sequence[HostInfo], used: dict[str, Used]) -> list[Candidate]:
+    """Return the hosts that can take the VM, the emptiest first.
+
+    NotFoundError when no host has the image or the name asked for, InvalidInputError when the disk is
+    below the image's seed, CapacityError saying how many hosts each filter removed otherwise.
+    """
+    removed: list[str] = []
+
+    def keep(what: str, left: list[HostInfo]) -> list[HostInfo]:
+        if gone := len(remaining) - len(left):
+            removed.append(f"{gone} of {len(hosts)}: {what}")
+        return left
+
+    remaining = list(hosts)
+    if spec.host is not None:
+        remaining = [host for host in remaining if host.name == spec.host]
+        if not remaining:
+            raise NotFoundError(
+                f"there is no host {spec.host!r}",
+                details="hosts: " + (", ".join(host.name for host in hosts) or "none"),
+                resolution="`banger host list` shows them.",
+            )
+    remaining = keep("no worker serves it", [host for host in remaining if host.alive])
+    with_image = [host for host in remaining if host.image(spec.image)]
+    if remaining and not with_image:
+        raise NotFoundError(
+            f"no host has an image {spec.image!r}",
+            details="images: " + (", ".join(sorted({i.name for h in remaining for i in h.images})) or "none"),
+            resolution="`banger image build` makes one, `banger image list` shows them.",
+        )
+    remaining = keep(f"no image {spec.image}", with_image)
+    _refuse_below_seed(spec, remaining)
+    remaining = keep(
+        "every slot of its network is taken",
+        [host for host in remaining if used.get(host.name, Used()).slots < host.slots],
+    )
+    remaining = keep(
+        f"less than {format_mib(spec.memory_mib)} of memory left",
+        [
+            host
+            for host in remaining
+            if used.get(host.name, Used()).memory_mib + spec.memory_mib <= host.memory_mib
+        ],
+    )
+    remaining = keep(
+        f"less than {spec.vcpus} vCPUs left",
+        [host for host in remaining if used.get(host.name, Used()).vcpus + spec.vcpus <= host.vcpus],
+    )
+    largest_mib = max(spec.disk_mib, spec.system_overlay_mib)
+    remaining = keep(
+        f"less than {format_mib(largest_mib)} of disk free",
+        [host for host in remaining if largest_mib <= host.disk_free_mib],
+    )
+    if not remaining:
+        raise CapacityError(
+            "no host can take this VM",
+            details="\n".join(removed) or "no host has joined the farm",
+            resolution="Ask for less, delete VMs, or add a host; `banger host list` shows what is free.",
+        )
+    remaining.sort(key=lambda host: (used.get(host.name, Used()).memory_mib / host.memory_mib, host.name))
+    return [Candidate(host, image) for host in remaining if (image := host.image(spec.image))]
+
+
+def _refuse_below_seed(spec: VmSpec, hosts: list[HostInfo]) -> None:
+    for host in hosts:
+        image = host.image(spec.image)
+        if image and spec.disk_mib < image.seed_mib:
+            raise InvalidInputError(
+                f"a work disk of {format_mib(spec.disk_mib)} is smaller than the seed of image {image.name}",
+                details=f"asked {format_mib(spec.disk_mib)}, the seed has {format_mib(image.seed_mib)}",
+                resolution=f"Ask for --disk {format_mib(image.seed_mib)} or more.",
+            )

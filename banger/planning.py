@@ -1,0 +1,156 @@
+"""From a record and a pipeline to the calls that carry it out: pure, and made on the VM's own host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from typing import Any
+
+from banger.contracts.calls import StageCall
+from banger.contracts.names import Slot, slot
+from banger.contracts.requests import (
+    AdmitRequest,
+    AttachSystemDiskRequest,
+    ExecRequest,
+    GrowWorkDiskRequest,
+    GuestShutdownRequest,
+    KillRequest,
+    LaunchRequest,
+    OverlayRequest,
+    PatchRootfsRequest,
+    StageRequest,
+    TapRequest,
+    UndoRequest,
+    UpdateSpecRequest,
+    WaitReadyRequest,
+    WorkDiskRequest,
+)
+from banger.guest.capabilities import guest_mounts
+from banger.guest.files import guest_files
+from banger.pipelines import Pipeline
+from banger.records import Job, Record
+from banger.states import State
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What requests are made of: the record, its slot on this host, and the job's parameters."""
+
+    record: Record
+    slot: Slot
+    params: dict[str, Any]
+
+    @property
+    def of(self) -> dict[str, Any]:
+        """What every request says."""
+        return {"vm_id": self.record.id, "generation": self.record.generation}
+
+
+_DO: dict[str, Callable[[Plan], StageRequest]] = {
+    "admit": lambda p: AdmitRequest(**p.of, slot=p.slot.number),
+    "overlay": lambda p: OverlayRequest(
+        **p.of, image=p.record.image, overlay_mib=p.record.spec.system_overlay_mib
+    ),
+    "attach_system_disk": lambda p: AttachSystemDiskRequest(**p.of, slot=p.slot.number, image=p.record.image),
+    "patch_rootfs": lambda p: PatchRootfsRequest(
+        **p.of,
+        slot=p.slot.number,
+        files=guest_files(p.record.name, p.slot, p.record.spec.dns),
+        mounts=guest_mounts(),
+    ),
+    "work_disk": lambda p: WorkDiskRequest(**p.of, image=p.record.image, disk_mib=p.record.spec.disk_mib),
+    "tap": lambda p: TapRequest(**p.of, slot=p.slot.number, nat=p.record.spec.nat),
+    "launch": lambda p: LaunchRequest(
+        **p.of,
+        slot=p.slot.number,
+        kernel=p.record.kernel,
+        name=p.record.name,
+        vcpus=p.record.spec.vcpus,
+        memory_mib=p.record.spec.memory_mib,
+    ),
+    "wait_ready": lambda p: WaitReadyRequest(
+        **p.of, address=str(p.slot.address), timeout_s=p.record.spec.ready_timeout_s
+    ),
+    "exec": lambda p: ExecRequest(
+        **p.of, address=str(p.slot.address), argv=tuple(p.params["argv"]), timeout_s=p.params["timeout_s"]
+    ),
+    "guest_shutdown": lambda p: GuestShutdownRequest(
+        **p.of, address=str(p.slot.address), timeout_s=p.params.get("timeout_s", 0)
+    ),
+    "grow_work_disk": lambda p: GrowWorkDiskRequest(
+        **p.of, disk_mib=p.params.get("disk_mib") or p.record.spec.disk_mib
+    ),
+    "update_spec": lambda p: UpdateSpecRequest(**p.of, **p.params),
+}
+
+
+def calls(
+    pipeline: Pipeline, record: Record, job: Job, network: IPv4Network, uid_base: int
+) -> list[StageCall]:
+    """Return a job's calls in order. ``reserve`` is not among them: the control queue has done it.
+
+    A record without a slot (its create failed, and gave it back) can only be undone.
+    """
+    plan = Plan(record, slot(record.slot, network, uid_base), job.params) if record.slot else None
+    steps = []
+    for number, row in enumerate(pipeline.rows):
+        if row == ("do", "reserve") or (plan is None and row.use != "undo"):
+            continue
+        request = _DO[row.stage](plan) if plan and row.use != "undo" else _undo(row.stage, record, job)
+        steps.append(
+            _call(
+                f"{number:02d}",
+                row.stage,
+                "undo" if row.use == "undo" else "do",
+                request,
+                record,
+                job,
+                unwinds=bool(pipeline.unwinding),
+            )
+        )
+    return _ending(steps, pipeline.after, release=pipeline.after is State.GONE)
+
+
+def unwinding_calls(pipeline: Pipeline, record: Record, job: Job) -> list[StageCall]:
+    """Return the undo calls of a failed job, the last row first.
+
+    What a VMM that would not die may still write to is kept: every undo after ``launch`` requires it.
+    """
+    steps: list[StageCall] = []
+    launch: tuple[str, ...] = ()
+    for number, stage in enumerate(pipeline.unwinding):
+        step = f"u{number:02d}"
+        steps.append(_call(step, stage, "undo", _undo(stage, record, job), record, job, requires=launch))
+        if stage == "launch":
+            launch = (step,)
+    creating = "reserve" in pipeline.unwinding
+    vanishes = creating and (record.spec.ephemeral or (job.error or {}).get("kind") == "CancelledError")
+    return _ending(steps, State.GONE if vanishes else State.ERROR, release=creating)
+
+
+def _undo(stage: str, record: Record, job: Job) -> StageRequest:
+    of = {"vm_id": record.id, "generation": record.generation}
+    if stage == "launch":
+        return KillRequest(**of, signal=job.params.get("signal", "KILL"))
+    return UndoRequest(**of)
+
+
+def _call(
+    step: str, stage: str, direction: Any, request: StageRequest, record: Record, job: Job, **more: Any
+) -> StageCall:
+    return StageCall(
+        job=job.id,
+        pipeline=job.pipeline,
+        step=step,
+        stage=stage,
+        direction=direction,
+        host=record.host,
+        request=request.model_dump(mode="json"),
+        **more,
+    )
+
+
+def _ending(steps: list[StageCall], state: State, *, release: bool) -> list[StageCall]:
+    last = steps[-1].model_copy(update={"final": str(state), "release": release})
+    return [*steps[:-1], last]

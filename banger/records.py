@@ -1,0 +1,324 @@
+"""The farm's memory in Redis: VM records, jobs, names, leases, hosts, events.
+
+A record is changed only here and by the journal's scripts, each one atomic. The keys:
+
+    banger:vm:ID            hash    the record
+    banger:vm:ID:events     stream  its timeline
+    banger:job:JOB          hash    a run of a pipeline: state, the mark of each step
+    banger:job:JOB:output   stream  what its command printed
+    banger:name:NAME        string  the id of the VM with this name
+    banger:host:HOST:leases hash    VM id -> slot:memory_mib:vcpus
+    banger:hosts            hash    host -> what it last said of itself
+    banger:serving:QUEUE    string  there while a worker serves the queue
+    banger:events           stream  everything, for `banger events`
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from banger.connection import FarmRedis
+from banger.contracts.errors import ConflictError, NotFoundError, WrongStateError, from_wire
+from banger.contracts.journal import (
+    FARM_EVENTS,
+    VM_EVENTS_MAX,
+    job_key,
+    leases_key,
+    name_key,
+    vm_events_key,
+    vm_key,
+)
+from banger.contracts.names import FIRST_SLOT, is_id
+from banger.contracts.queues import CONTROL, work_queue
+from banger.contracts.spec import VmSpec
+from banger.events import event_json
+from banger.hosts import HostImage, HostInfo
+from banger.pipelines import Pipeline
+from banger.placement import Used
+from banger.scripts import BEGIN, RESERVE
+from banger.states import State
+
+HOSTS = "banger:hosts"
+SERVING_TTL_S = 10
+_REFUSED_TTL_S = 3600
+
+
+class Record(BaseModel):
+    """A VM as the farm intends it. ``created_at`` in epoch seconds; ``slot`` is None once released."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    name: str
+    state: State
+    generation: int
+    host: str
+    slot: int | None = None
+    address: str | None = None
+    job: str | None = None
+    image: str
+    kernel: str
+    spec: VmSpec
+    created_at: float
+    error: dict[str, Any] | None = None
+
+    @property
+    def expires_at(self) -> float | None:
+        """When its time to live is over, in epoch seconds; None where it has none."""
+        return None if self.spec.ttl_s is None else self.created_at + self.spec.ttl_s
+
+
+class Job(BaseModel):
+    """A run of a pipeline for a VM. ``steps`` maps a step to its mark: a claim, ``done`` or ``failed``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    vm: str
+    pipeline: str
+    state: str
+    params: dict[str, Any] = {}
+    cancel: bool = False
+    touched_ms: int = 0
+    error: dict[str, Any] | None = None
+    steps: dict[str, str] = {}
+
+
+class Records:
+    """Reads and changes the farm's memory."""
+
+    def __init__(self, client: FarmRedis) -> None:
+        # redis-py annotates replies as unions of str, bytes and awaitables; ours decodes, and is synchronous.
+        self.redis: Any = client
+
+    # --- VMs -------------------------------------------------------------------------------------
+
+    def get(self, vm_id: str) -> Record | None:
+        """Return a VM's record, or None."""
+        fields = self.redis.hgetall(vm_key(vm_id))
+        return _record(fields) if fields else None
+
+    def all(self) -> list[Record]:
+        """Return all records, by creation."""
+        keys = [key for key in self.redis.scan_iter(match="banger:vm:*", count=1000) if key.count(":") == 2]
+        pipe = self.redis.pipeline(transaction=False)
+        for key in keys:
+            pipe.hgetall(key)
+        records = [_record(fields) for fields in pipe.execute() if fields]
+        return sorted(records, key=lambda record: (record.created_at, record.name))
+
+    def find(self, ref: str) -> Record:
+        """Return the VM of this name or id; NotFoundError naming those that there are."""
+        vm_id = ref if is_id(ref) else self.redis.get(name_key(ref))
+        record = self.get(str(vm_id)) if vm_id else None
+        if record is None:
+            records = self.all()
+            record = next((r for r in reversed(records) if r.name == ref), None)
+            if record is None:
+                known = ", ".join(r.name for r in records[:20]) or "none"
+                raise NotFoundError(
+                    f"there is no VM {ref!r}",
+                    details=f"VMs: {known}",
+                    resolution="`banger vm list` shows all.",
+                )
+        return record
+
+    def reserve(
+        self,
+        vm_id: str,
+        job: str,
+        pipeline: Pipeline,
+        spec: VmSpec,
+        host: HostInfo,
+        image: HostImage,
+        **params: Any,
+    ) -> bool:
+        """Take the name, a slot and capacity, and write record and job: all or nothing.
+
+        False when the host has filled up meanwhile; ConflictError when the name is taken. Doing it again
+        for the same VM and job changes nothing.
+        """
+        record = {
+            "id": vm_id,
+            "name": spec.name,
+            "state": str(pipeline.during),
+            "generation": 1,
+            "host": host.name,
+            "image": image.id,
+            "kernel": image.kernel,
+            "spec": spec.model_dump_json(),
+            "created_at": time.time(),
+            "job": job,
+        }
+        reply = self.redis.eval(
+            RESERVE,
+            6,
+            vm_key(vm_id),
+            job_key(job),
+            name_key(spec.name),
+            leases_key(host.name),
+            vm_events_key(vm_id),
+            FARM_EVENTS,
+            json.dumps(
+                {
+                    "id": vm_id,
+                    "memory": spec.memory_mib,
+                    "vcpus": spec.vcpus,
+                    "memory_limit": host.memory_mib,
+                    "vcpus_limit": host.vcpus,
+                    "first_slot": FIRST_SLOT,
+                    "last_slot": host.last_slot,
+                    "network": int(host.network.network_address),
+                }
+            ),
+            json.dumps(_flat(record)),
+            json.dumps(
+                _flat(
+                    {"vm": vm_id, "pipeline": pipeline.name, "state": "running", "params": json.dumps(params)}
+                )
+            ),
+            event_json(
+                "finished", vm_id, job, pipeline.name, stage="reserve", host=host.name, queue=CONTROL, ms=0.0
+            ),
+        )
+        outcome = str(reply[0])
+        if outcome == "taken":
+            raise ConflictError(
+                f"a VM named {spec.name!r} exists already",
+                details=f"its id is {reply[1]}",
+                resolution=f"Choose another name, or `banger vm delete {spec.name}` first.",
+            )
+        return outcome != "full"
+
+    # --- jobs ------------------------------------------------------------------------------------
+
+    def begin(self, vm_id: str, job: str, pipeline: Pipeline, params: dict[str, Any]) -> Record:
+        """Give the VM to a job, if its state allows, and return its record.
+
+        Doing it again for the same job changes nothing. NotFoundError, ConflictError (another job has
+        it) or WrongStateError otherwise.
+        """
+        reply = self.redis.eval(
+            BEGIN,
+            4,
+            vm_key(vm_id),
+            job_key(job),
+            vm_events_key(vm_id),
+            FARM_EVENTS,
+            job,
+            pipeline.name,
+            ",".join(sorted(pipeline.before)),
+            str(pipeline.during),
+            int(pipeline.starts),
+            json.dumps(params),
+            event_json("begun", vm_id, job, pipeline.name),
+            int(pipeline.after is not State.GONE),
+        )
+        outcome, detail = str(reply[0]), str(reply[1])
+        record = self.get(vm_id)
+        if outcome == "gone" or record is None:
+            raise NotFoundError(f"there is no VM {vm_id}", resolution="`banger vm list` shows all.")
+        if outcome == "busy":
+            raise ConflictError(
+                f"VM {record.name} is busy: job {detail} ({record.state}) has it",
+                resolution=f"Wait for it (`banger events --follow {record.name}`) and try again.",
+            )
+        if outcome == "state":
+            raise wrong_state(record, pipeline)
+        return record
+
+    def job(self, job: str) -> Job | None:
+        """Return a job, or None where it is not known (any more)."""
+        fields = self.redis.hgetall(job_key(job))
+        if not fields:
+            return None
+        return Job(
+            id=job,
+            vm=fields["vm"],
+            pipeline=fields["pipeline"],
+            state=fields["state"],
+            params=json.loads(fields.get("params", "{}")),
+            cancel="cancel" in fields,
+            touched_ms=int(fields.get("touched", 0)),
+            error=json.loads(fields["error"]) if "error" in fields else None,
+            steps={key[2:]: mark for key, mark in fields.items() if key.startswith("s:")},
+        )
+
+    def cancel(self, job: str) -> None:
+        """Ask a job to stop: it is read at the start of each stage, then what was done is undone."""
+        if self.redis.exists(job_key(job)):
+            self.redis.hset(job_key(job), "cancel", "1")
+
+    def cancelled(self, job: str) -> bool:
+        """Tell whether a job was asked to stop."""
+        return bool(self.redis.hexists(job_key(job), "cancel"))
+
+    def refuse(self, vm_id: str, job: str, pipeline: str, error: dict[str, Any]) -> None:
+        """Tell the one who asked that a job was refused; nothing was changed."""
+        event = event_json("refused", vm_id, job, pipeline, error=error)
+        key = vm_events_key(vm_id)
+        self.redis.xadd(key, {"e": event}, maxlen=VM_EVENTS_MAX, approximate=True)
+        if not self.redis.exists(vm_key(vm_id)):
+            self.redis.expire(key, _REFUSED_TTL_S)
+
+    def update_spec(self, vm_id: str, spec: VmSpec) -> None:
+        """Write changed settings into a record, and its lease."""
+        record = self.get(vm_id)
+        if record is None or record.slot is None:
+            return
+        pipe = self.redis.pipeline(transaction=True)
+        pipe.hset(vm_key(vm_id), "spec", spec.model_dump_json())
+        pipe.hset(leases_key(record.host), vm_id, f"{record.slot}:{spec.memory_mib}:{spec.vcpus}")
+        pipe.execute()
+
+    # --- hosts -----------------------------------------------------------------------------------
+
+    def publish_host(self, host: HostInfo) -> None:
+        """Say what a host has."""
+        self.redis.hset(HOSTS, host.name, host.model_dump_json(exclude={"alive"}))
+
+    def publish_serving(self, queue: str) -> None:
+        """Say that a worker serves this queue; it is forgotten after SERVING_TTL_S."""
+        self.redis.set(f"banger:serving:{queue}", "1", ex=SERVING_TTL_S)
+
+    def serving(self, queue: str) -> bool:
+        """Tell whether a worker serves this queue."""
+        return bool(self.redis.exists(f"banger:serving:{queue}"))
+
+    def hosts(self) -> list[HostInfo]:
+        """Return all hosts that ever joined, by name, with whether their work queue is served."""
+        hosts = [HostInfo.model_validate_json(text) for text in self.redis.hvals(HOSTS)]
+        return sorted(
+            (host.model_copy(update={"alive": self.serving(work_queue(host.name))}) for host in hosts),
+            key=lambda host: host.name,
+        )
+
+    def used(self, host: str) -> Used:
+        """Return what a host's leases hold."""
+        leases = [lease.split(":") for lease in self.redis.hvals(leases_key(host))]
+        return Used(
+            len(leases), sum(int(lease[1]) for lease in leases), sum(int(lease[2]) for lease in leases)
+        )
+
+
+def wrong_state(record: Record, pipeline: Pipeline) -> WrongStateError:
+    """Return the error of asking for a pipeline in a state that does not allow it."""
+    allowed = ", ".join(sorted(pipeline.before)) or "none"
+    return WrongStateError(
+        f"VM {record.name} is {record.state}; {pipeline.name} needs it {allowed}",
+        details=from_wire(record.error).brief if record.error else "",
+        resolution=f"`banger vm show {record.name}` tells more.",
+    )
+
+
+def _record(fields: dict[str, str]) -> Record:
+    error = json.loads(fields["error"]) if fields.get("error") else None
+    return Record.model_validate(fields | {"spec": json.loads(fields["spec"]), "error": error})
+
+
+def _flat(fields: dict[str, Any]) -> list[str]:
+    return [str(word) for pair in fields.items() for word in pair]

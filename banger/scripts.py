@@ -1,0 +1,59 @@
+"""The two scripts that make and hand out records; the ones that both workers need are the journal's."""
+
+from __future__ import annotations
+
+from banger.contracts.journal import TELL
+
+RESERVE = (
+    TELL
+    + """
+local vm, job, name, leases, vm_events, farm_events = unpack(KEYS)
+local want, record, fields = cjson.decode(ARGV[1]), cjson.decode(ARGV[2]), cjson.decode(ARGV[3])
+local event = ARGV[4]
+if redis.call('EXISTS', vm) == 1 then return {'again'} end
+local owner = redis.call('GET', name)
+if owner then return {'taken', owner} end
+local taken, memory, vcpus = {}, want.memory, want.vcpus
+for _, lease in ipairs(redis.call('HVALS', leases)) do
+  local slot, m, v = string.match(lease, '^(%d+):(%d+):(%d+)$')
+  taken[tonumber(slot)] = true
+  memory, vcpus = memory + tonumber(m), vcpus + tonumber(v)
+end
+if memory > want.memory_limit or vcpus > want.vcpus_limit then return {'full'} end
+local slot = want.first_slot
+while taken[slot] do slot = slot + 1 end
+if slot > want.last_slot then return {'full'} end
+local ip = want.network + slot
+local address = string.format('%d.%d.%d.%d', math.floor(ip / 16777216), math.floor(ip / 65536) % 256,
+  math.floor(ip / 256) % 256, ip % 256)
+redis.call('SET', name, want.id)
+redis.call('HSET', leases, want.id, string.format('%d:%d:%d', slot, want.memory, want.vcpus))
+redis.call('HSET', vm, unpack(record))
+redis.call('HSET', vm, 'slot', string.format('%d', slot), 'address', address)
+redis.call('HSET', job, unpack(fields))
+tell(vm_events, farm_events, event)
+return {'ok'}
+"""
+)
+
+BEGIN = (
+    TELL
+    + """
+local vm, job, vm_events, farm_events = unpack(KEYS)
+local id, pipeline, before, during, starts, params, event, needs_slot = unpack(ARGV)
+local state = redis.call('HGET', vm, 'state')
+if not state then return {'gone', ''} end
+local holder = redis.call('HGET', vm, 'job')
+if holder == id then return {'again', ''} end
+if redis.call('EXISTS', job) == 1 then return {'over', ''} end
+if holder then return {'busy', holder} end
+if not string.find(',' .. before .. ',', ',' .. state .. ',', 1, true) then return {'state', state} end
+if needs_slot == '1' and redis.call('HEXISTS', vm, 'slot') == 0 then return {'state', state} end
+redis.call('HSET', vm, 'state', during, 'job', id)
+if starts == '1' then redis.call('HINCRBY', vm, 'generation', 1) end
+redis.call('HSET', job, 'vm', redis.call('HGET', vm, 'id'), 'pipeline', pipeline,
+  'state', 'running', 'params', params)
+tell(vm_events, farm_events, event)
+return {'ok', ''}
+"""
+)

@@ -1,0 +1,174 @@
+"""Configuration: /etc/banger/config.toml, then ~/.config/banger/config.toml, then ``BANGER_*``.
+
+Later sources win, key by key; ``sources()`` tells where each value came from.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import tomllib
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from banger.contracts.errors import InvalidInputError, UnavailableError
+from banger.contracts.names import HostName, HostPaths
+
+SYSTEM_FILE = Path("/etc/banger/config.toml")
+
+
+def user_file() -> Path:
+    """Return the user's own configuration file."""
+    base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(base) / "banger" / "config.toml"
+
+
+def default_host() -> str:
+    """Return this machine's name as a DNS label: the first label of its host name, lower case."""
+    label = re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().split(".")[0].lower()).strip("-")
+    return label[:63] or "localhost"
+
+
+class Settings(BaseSettings):
+    """All that can be configured. Sizes in MiB, times in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="BANGER_", extra="forbid", frozen=True)
+
+    host: HostName = Field(default_factory=default_host)
+    state_dir: Path = Path("/var/lib/banger")
+    run_dir: Path = Path("/run/banger")
+    worker_user: str = "banger"
+
+    redis_url: str | None = None
+    redis_port: Annotated[int, Field(ge=0, le=65535)] = 7379
+    flower_port: Annotated[int, Field(ge=0, le=65535)] = 5555
+
+    network: IPv4Network = IPv4Network("172.16.0.0/24")
+    dns: str = "1.1.1.1"
+    uid_base: Annotated[int, Field(ge=10_000, le=2_000_000_000)] = 300_000
+    disk_backend: Literal["auto", "reflink", "copy", "dm-snapshot"] = "auto"
+    accelerator: Literal["auto", "kvm", "tcg"] = "auto"
+    serial_log_mib: Annotated[int, Field(ge=1, le=1024)] = 8
+
+    image: str = "micro"
+    vcpus: Annotated[int, Field(ge=1, le=64)] = 1
+    memory_mib: Annotated[int, Field(ge=64)] = 256
+    disk_mib: Annotated[int, Field(ge=1)] = 8192
+    system_overlay_mib: Annotated[int, Field(ge=1)] = 8192
+
+    worker_threads: Annotated[int, Field(ge=4, le=1024)] = 128
+    ready_timeout_s: Annotated[float, Field(gt=0, le=600)] = 120
+    stop_timeout_s: Annotated[float, Field(ge=0, le=600)] = 20
+    run_ttl_s: Annotated[float, Field(gt=0)] = 24 * 3600
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_over_tcp(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("redis://", "rediss://")):
+            raise ValueError("must be redis://:PASSWORD@HOST:PORT/0, or rediss:// with TLS")
+        return url
+
+    @field_validator("network")
+    @classmethod
+    def _network_holds_guests(cls, network: IPv4Network) -> IPv4Network:
+        if not 16 <= network.prefixlen <= 29:
+            raise ValueError("must have a prefix from /16 to /29")
+        return network
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources, the strongest first; .env files are none of ours."""
+        return (
+            init_settings,
+            env_settings,
+            TomlConfigSettingsSource(settings_cls, user_file()),
+            TomlConfigSettingsSource(settings_cls, SYSTEM_FILE),
+        )
+
+    @property
+    def paths(self) -> HostPaths:
+        """Where this host keeps things."""
+        return HostPaths(self.state_dir, self.run_dir)
+
+    @property
+    def farm_file(self) -> Path:
+        """Where an embedded farm writes its Redis and Flower addresses, with their passwords."""
+        return self.state_dir / "farm.json"
+
+    @property
+    def identity(self) -> Path:
+        """The SSH key that guests know."""
+        return self.paths.keys / "id_ed25519"
+
+    def redis(self) -> str:
+        """Return the URL of the farm's Redis: the configured one, else the embedded farm's.
+
+        UnavailableError when there is neither, or the file cannot be read.
+        """
+        if self.redis_url:
+            return self.redis_url
+        try:
+            return str(json.loads(self.farm_file.read_text())["redis_url"])
+        except FileNotFoundError:
+            raise UnavailableError(
+                "no farm is known here",
+                details=f"{self.farm_file} does not exist and BANGER_REDIS_URL is not set",
+                resolution="Start one with `banger farm up`, or set BANGER_REDIS_URL.",
+            ) from None
+        except PermissionError:
+            raise UnavailableError(
+                "this user may not read the farm's address",
+                details=f"{self.farm_file} is readable by root alone",
+                resolution="Run banger with sudo, or set BANGER_REDIS_URL.",
+            ) from None
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Return the settings of this process; InvalidInputError naming each bad key and where it stands."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        raise InvalidInputError(
+            "the configuration is not valid",
+            details="\n".join(lines),
+            resolution=f"See {SYSTEM_FILE}, {user_file()} and the BANGER_* environment variables.",
+        ) from None
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidInputError(
+            "a configuration file is not valid TOML",
+            details=str(error),
+            resolution=f"See {SYSTEM_FILE} and {user_file()}.",
+        ) from None
+
+
+def sources(settings: Settings) -> dict[str, tuple[Any, str]]:
+    """Return each setting's value and where it came from: a file, an environment variable, or ``default``."""
+    found: dict[str, tuple[Any, str]] = {}
+    paths = [path for path in (user_file(), SYSTEM_FILE) if path.exists()]
+    files = [(str(path), tomllib.loads(path.read_text())) for path in paths]
+    for name in Settings.model_fields:
+        variable = f"BANGER_{name.upper()}"
+        origin = next((path for path, content in files if name in content), "default")
+        if variable in os.environ:
+            origin = variable
+        found[name] = (getattr(settings, name), origin)
+    return found

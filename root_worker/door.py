@@ -1,0 +1,102 @@
+"""The door: every message to root passes here, between broker and pool, before any of its code runs.
+
+A check in a signal, in ``before_start`` or in the task's body can be passed by (errbacks, built-in
+tasks, eta); this one stands in Celery's Strategy, which makes a message a request, for every task of
+the app. What is let in is built anew from the ticket; of the message only the chain's tail is kept,
+which root publishes with its own narrow rights and never runs.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from celery import Task
+from celery.worker import strategy
+
+from banger.contracts.calls import Claims, read_ticket
+from banger.contracts.errors import BangerError, PolicyError
+from root_worker.policy import Policy, check
+
+log = logging.getLogger("root_worker.door")
+
+
+class RootTask(Task[Any, Any]):
+    """The base of all tasks of the root app, Celery's built-in ones too (``Celery(task_cls=…)``)."""
+
+    abstract = True
+    Strategy = "root_worker.door:guarded"
+
+
+def guarded(task: Any, app: Any, consumer: Any) -> Callable[..., Any]:
+    """Return the message handler of one task: refuse, or rebuild and hand on to Celery's own."""
+    policy: Policy = app.conf.banger_policy
+    handle = strategy.default(task, app, consumer)
+
+    def on_message(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any) -> Any:
+        try:
+            if body is not None:
+                raise PolicyError("a message of protocol 1")
+            claims = open_message(message, task.name, policy, time.time())
+        except BangerError as error:
+            log.warning("refused a message for %s: %s", task.name, error)
+            message.ack_log_error(log, consumer.connection_errors)
+            return None
+        rebuild(message, claims)
+        return handle(message, None, ack, reject, callbacks)
+
+    return on_message
+
+
+def open_message(message: Any, task_name: str, policy: Policy, now: float) -> Claims:
+    """Return the claims of a message's one ticket; PolicyError unless all about it is as it must be."""
+    if message.content_type != "application/json":
+        raise PolicyError(f"content type {message.content_type!r}")
+    try:
+        args, kwargs, _embed = message.payload
+    except (TypeError, ValueError) as error:
+        raise PolicyError("the body cannot be read", details=str(error)) from None
+    if not isinstance(args, list) or len(args) != 1 or kwargs:
+        raise PolicyError("a root message carries one ticket and nothing else")
+    claims = read_ticket(args[0], host=policy.host, now=now)
+    if (claims.task, claims.task_id) != (task_name, message.headers.get("id")):
+        raise PolicyError("the message is not the one that the ticket was made for")
+    check(claims.call.parse_request(), policy)
+    return claims
+
+
+def rebuild(message: Any, claims: Claims) -> None:
+    """Make body and headers from the claims: no errbacks, callbacks, eta, expiry, time limits or stamps."""
+    embed = message.payload[2]
+    tail = embed.get("chain") if isinstance(embed, dict) else None
+    call = claims.call
+    message.headers = {
+        "lang": "py",
+        "task": claims.task,
+        "id": claims.task_id,
+        "root_id": claims.task_id,
+        "parent_id": None,
+        "group": None,
+        "retries": 0,
+        "timelimit": [None, None],
+        "argsrepr": f"vm={call.vm_id} job={call.job} stage={call.stage} generation={call.generation}",
+        "kwargsrepr": "",
+        "origin": "ticket",
+        "ignore_result": True,
+    }
+    body = [
+        [call.model_dump(mode="json")],
+        {},
+        {
+            "callbacks": None,
+            "errbacks": None,
+            "chord": None,
+            "chain": tail if isinstance(tail, list) else None,
+        },
+    ]
+    message.body = json.dumps(body)
+    message.content_encoding = "utf-8"
+    message._decoded_cache = None  # kombu keeps the decoded body; it must be read anew

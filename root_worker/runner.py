@@ -1,0 +1,61 @@
+"""How a step runs as root: claimed, asked of the policy once more, done, reported."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from banger.contracts.calls import StageCall
+from banger.contracts.errors import BangerError
+from banger.contracts.journal import Journal
+from banger.contracts.queues import root_queue
+from banger.contracts.runner import Next, run_step
+from root_worker.host import RootHost
+from root_worker.ops.accelerator import choose_accelerator
+from root_worker.policy import check
+from root_worker.stages import EFFECTS
+
+log = logging.getLogger("root_worker")
+
+_HEARTBEAT_S = 2.0
+_SERVING_TTL_S = 10
+
+
+class RootRunner:
+    """What the root worker's tasks share. Thread-safe. ``client`` gives the line to Redis when asked."""
+
+    def __init__(self, host: RootHost, client: Callable[[], Any]) -> None:
+        self._host = host
+        self._client = client
+        self._stopping = threading.Event()
+        self._effects = {key: partial(effect, host=host) for key, effect in EFFECTS.items()}
+
+    def run(self, call: StageCall) -> tuple[Next, BangerError | None]:
+        """Run one step; a request that the policy refuses fails like any other."""
+        return run_step(
+            call, Journal(self._client()), self._effects, partial(check, policy=self._host.policy)
+        )
+
+    def start(self, **_: Any) -> None:
+        """Choose the accelerator before the first launch needs it, and begin to say that root is there."""
+        accelerator, reason = choose_accelerator(self._host)
+        log.info("accelerator: %s (%s)", accelerator, reason)
+        self._beat()
+        threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True).start()
+
+    def stop(self, **_: Any) -> None:
+        """Stop saying so."""
+        self._stopping.set()
+
+    def _keep_beating(self) -> None:
+        while not self._stopping.wait(_HEARTBEAT_S):
+            try:
+                self._beat()
+            except Exception:
+                log.exception("heartbeat failed; it will be tried again")
+
+    def _beat(self) -> None:
+        self._client().set(f"banger:serving:{root_queue(self._host.policy.host)}", "1", ex=_SERVING_TTL_S)

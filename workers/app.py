@@ -1,0 +1,86 @@
+"""The unprivileged Celery app of one host: ``celery -A workers.app worker``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery, signals
+from celery.exceptions import Reject
+
+from banger.contracts.calls import StageCall
+from banger.contracts.errors import BangerError
+from banger.contracts.queues import BEGIN, CONTROL, RESERVE, UNWIND, Direction, task_name, work_queue
+from banger.contracts.runner import Next
+from banger.contracts.stages import STAGES, Side
+from banger.dispatch import celery_app
+from banger.settings import Settings, load_settings
+from workers import begin, reserve, unwind
+from workers.farmhand import Farmhand
+
+
+def make_app(settings: Settings) -> Celery:
+    """Return the app with every unprivileged stage registered, and its background threads on start."""
+    app = celery_app("banger.workers", "worker", settings.redis())
+    app.conf.imports = ()
+    farmhand = Farmhand(app, settings)
+    for stage in STAGES.values():
+        if stage.side is Side.WORK:
+            if stage.do:
+                _register_stage(app, farmhand, stage.name, "do")
+            if stage.undo:
+                _register_stage(app, farmhand, stage.name, "undo")
+    for name, body in ((RESERVE, reserve.run), (BEGIN, begin.run), (UNWIND, unwind.run)):
+        _register_plain(app, farmhand, name, body)
+    _connect_signals(farmhand)
+    return app
+
+
+def _register_stage(app: Celery, farmhand: Farmhand, stage: str, direction: Direction) -> None:
+    # A message of a command that runs for hours would be redelivered: it is acknowledged at once.
+    @app.task(
+        name=task_name("work", stage, direction),
+        bind=True,
+        acks_late=stage != "exec",
+        throws=(BangerError,),
+    )
+    def step(task: Any, payload: dict[str, Any]) -> None:
+        call = StageCall.model_validate(payload)
+        after, error = farmhand.run(call)
+        if after is Next.RETRY:
+            raise Reject("busy", requeue=True)
+        if after is Next.CONTINUE:
+            return
+        task.request.chain = None
+        if after is Next.UNWIND:
+            farmhand.ring_unwind(call.job)
+        if error is not None:
+            raise error
+
+
+def _register_plain(app: Celery, farmhand: Farmhand, name: str, body: Any) -> None:
+    @app.task(name=name, throws=(BangerError,))
+    def plain(payload: dict[str, Any]) -> None:
+        body(farmhand, payload)
+
+
+def _connect_signals(farmhand: Farmhand) -> None:
+    @signals.worker_ready.connect(weak=False)
+    def ready(**_: Any) -> None:
+        farmhand.start()
+
+    @signals.worker_shutting_down.connect(weak=False)
+    def stopping(**_: Any) -> None:
+        farmhand.stop()
+
+
+def queues(settings: Settings) -> tuple[str, str]:
+    """Return the queues that this app serves."""
+    return work_queue(settings.host), CONTROL
+
+
+def __getattr__(name: str) -> Celery:
+    if name in ("app", "celery"):
+        app = make_app(load_settings())
+        globals()["app"] = app
+        return app
+    raise AttributeError(name)

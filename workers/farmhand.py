@@ -1,0 +1,108 @@
+"""One unprivileged worker process: its host, its line to the farm's memory, its background threads."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from celery import Celery
+
+from banger.connection import connect
+from banger.contracts.calls import StageCall
+from banger.contracts.errors import BangerError
+from banger.contracts.journal import Journal
+from banger.contracts.queues import CONTROL, UNWIND, Direction, work_queue
+from banger.contracts.requests import StageRequest
+from banger.contracts.runner import Effect, Next, run_step
+from banger.dispatch import send
+from banger.records import Records
+from banger.settings import Settings
+from workers.capacity import describe_host
+from workers.host import StageContext, WorkHost
+from workers.output import JobOutput
+from workers.reconcile import ring_again
+from workers.stages import EFFECTS, LONG, update_spec
+
+log = logging.getLogger("banger.workers")
+
+_HEARTBEAT_S = 2.0
+_RECONCILE_S = 10.0
+_SHORT_THREADS = 24  # kept free of waits and commands, so that short stages are never behind them
+_BUSY_PAUSE_S = 0.2
+
+
+class Farmhand:
+    """What the tasks of one worker share. Thread-safe."""
+
+    def __init__(self, app: Celery, settings: Settings) -> None:
+        self.app = app
+        self.settings = settings
+        self.records = Records(connect(settings.redis()))
+        self.journal = Journal(self.records.redis)
+        self.host = WorkHost(settings.host, settings.paths, settings.network, settings.uid_base)
+        self._long = threading.BoundedSemaphore(max(1, settings.worker_threads - _SHORT_THREADS))
+
+    def run(self, call: StageCall) -> tuple[Next, BangerError | None]:
+        """Run one step here. Waits and commands give their thread back when too many are at it already."""
+        if call.stage not in LONG:
+            return self._run(call)
+        if not self._long.acquire(timeout=_BUSY_PAUSE_S):
+            return Next.RETRY, None
+        try:
+            return self._run(call)
+        finally:
+            self._long.release()
+
+    def _run(self, call: StageCall) -> tuple[Next, BangerError | None]:
+        output = JobOutput(self.records.redis, call.job)
+        context = StageContext(
+            host=self.host, cancelled=partial(self.records.cancelled, call.job), emit=output.emit
+        )
+        effects: dict[tuple[str, Direction], Effect] = {
+            key: partial(_with, context, effect) for key, effect in EFFECTS.items()
+        }
+        effects["update_spec", "do"] = partial(_with, self.records, update_spec.do)
+        after, error = run_step(call, self.journal, effects)
+        if after is Next.RETRY:
+            time.sleep(_BUSY_PAUSE_S)  # another delivery is at it; the message goes back at a walking pace
+        return after, error
+
+    def ring_unwind(self, job: str) -> None:
+        """Have a failed job undone."""
+        send(self.app, UNWIND, work_queue(self.host.name), {"job": job})
+
+    def start(self) -> None:
+        """Begin to say that this host is there, and to look after its jobs."""
+        self.beat()
+        for name, every_s, body in (
+            ("heartbeat", _HEARTBEAT_S, self.beat),
+            ("reconcile", _RECONCILE_S, partial(ring_again, self)),
+        ):
+            threading.Thread(target=self._repeat, args=(every_s, body), name=name, daemon=True).start()
+
+    def stop(self) -> None:
+        """Tell waits to hand over and threads to end."""
+        self.host.stopping.set()
+
+    def beat(self) -> None:
+        """Say what this host has and which queues are served."""
+        self.records.publish_host(describe_host(self.settings))
+        self.records.publish_serving(work_queue(self.host.name))
+        self.records.publish_serving(CONTROL)
+
+    def _repeat(self, every_s: float, body: Callable[[], None]) -> None:
+        while not self.host.stopping.wait(every_s):
+            try:
+                body()
+            except BangerError as error:
+                log.warning("%s: %s", threading.current_thread().name, error.brief)
+            except Exception:
+                log.exception("%s failed; it will be tried again", threading.current_thread().name)
+
+
+def _with(given: object, effect: Callable[..., dict[str, Any] | None], request: StageRequest) -> Any:
+    return effect(request, given)

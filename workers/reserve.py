@@ -1,0 +1,58 @@
+"""``reserve``, on the control queue: a unique name, a host by capacity, a slot on it, and the record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from banger.contracts.errors import BangerError, CapacityError, InvalidInputError, NotFoundError
+from banger.contracts.queues import BEGIN, work_queue
+from banger.contracts.spec import VmSpec
+from banger.dispatch import send
+from banger.pipelines import PIPELINES
+from banger.placement import Candidate, place
+
+if TYPE_CHECKING:
+    from workers.farmhand import Farmhand
+
+
+def run(farmhand: Farmhand, payload: dict[str, Any]) -> None:
+    """Reserve for ``{vm, job, pipeline, spec, params}`` and ring the chosen host, or refuse."""
+    try:
+        host = _reserve(farmhand, payload)
+    except BangerError as error:
+        farmhand.records.refuse(payload["vm"], payload["job"], payload["pipeline"], error.to_wire())
+        return
+    message = {key: payload[key] for key in ("vm", "job", "pipeline", "params")}
+    send(farmhand.app, BEGIN, work_queue(host), message)
+
+
+def _reserve(farmhand: Farmhand, payload: dict[str, Any]) -> str:
+    try:
+        spec = VmSpec.model_validate(payload["spec"])
+    except ValidationError as error:
+        raise InvalidInputError("the VM's specification is not valid", details=str(error)) from None
+    records = farmhand.records
+    known = records.get(payload["vm"])
+    if known is not None and known.job == payload["job"]:
+        return known.host  # delivered again: the reservation stands
+    try:
+        candidates = _place(farmhand, spec)
+    except NotFoundError:
+        farmhand.beat()  # an image built a moment ago may not have been announced yet
+        candidates = _place(farmhand, spec)
+    pipeline = PIPELINES[payload["pipeline"]]
+    for host, image in candidates:
+        if records.reserve(payload["vm"], payload["job"], pipeline, spec, host, image, **payload["params"]):
+            return host.name
+    raise CapacityError(
+        "no host can take this VM",
+        details=f"{len(candidates)} had room, and filled up in the same moment",
+        resolution="Try again.",
+    )
+
+
+def _place(farmhand: Farmhand, spec: VmSpec) -> list[Candidate]:
+    hosts = farmhand.records.hosts()
+    return place(spec, hosts, {host.name: farmhand.records.used(host.name) for host in hosts})

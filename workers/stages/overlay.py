@@ -1,0 +1,71 @@
+"""Stage ``overlay``: the VM's directory, its intent, its SSH host key, and the file for its changes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from banger.contracts.intent import Intent
+from banger.contracts.names import link_alias
+from banger.contracts.requests import OverlayRequest, UndoRequest
+from banger.images.catalogue import Catalogue
+from banger.shell import find_tool, run
+from workers.host import StageContext
+from workers.new_file import new_file
+
+_DEADLINE_S = 30
+
+
+def do(request: OverlayRequest, ctx: StageContext) -> None:
+    """Make what is missing. An overlay that is there is kept, whoever owns it by now."""
+    paths = ctx.host.paths
+    Catalogue(paths).verify(request.image, paths.state / "verified")
+    directory = paths.vm(request.vm_id)
+    directory.mkdir(exist_ok=True)
+    directory.chmod(0o711)  # others pass through to the files they own, and see no names
+    with new_file(paths.intent(request.vm_id), 0o600) as scratch:
+        scratch.write_bytes(Intent.of(request).model_dump_json().encode())
+    alias = link_alias(request.vm_id)
+    public = _make_host_key(paths.host_key(request.vm_id), alias)
+    with new_file(paths.known_hosts(request.vm_id), 0o644) as scratch:
+        scratch.write_text(f"{alias} {public}\n")
+    overlay = paths.overlay(request.vm_id)
+    if not overlay.exists():
+        with new_file(overlay, 0o660) as scratch:
+            scratch.touch()
+            os.truncate(scratch, request.overlay_mib * 1024 * 1024)
+
+
+def undo(request: UndoRequest, ctx: StageContext) -> None:
+    """Remove the VM's directory with all that is in it; forgives exactly its absence."""
+    try:
+        shutil.rmtree(ctx.host.paths.vm(request.vm_id))
+    except FileNotFoundError:
+        return
+
+
+def _make_host_key(key: Path, comment: str) -> str:
+    """Make the guest's key pair unless it is there; return the public key, without the comment.
+
+    The private half takes its name last: where it is, the pair is whole.
+    """
+    public = key.with_name(f"{key.name}.pub")
+    if not key.exists():
+        with new_file(key, 0o600) as scratch, new_file(public, 0o644) as public_scratch:
+            keygen = (
+                find_tool("ssh-keygen"),
+                "-q",
+                "-t",
+                "ed25519",
+                "-N",
+                "",
+                "-C",
+                comment,
+                "-f",
+                str(scratch),
+            )
+            run(keygen, deadline_s=_DEADLINE_S)
+            scratch.with_name(f"{scratch.name}.pub").replace(public_scratch)
+    kind, material = public.read_text().split()[:2]
+    return f"{kind} {material}"

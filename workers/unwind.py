@@ -1,0 +1,24 @@
+"""``unwind``: send every undo of a failed job, last row first. Sent again, it sends what is left."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from banger.dispatch import dispatch
+from banger.pipelines import PIPELINES
+from banger.planning import unwinding_calls
+
+if TYPE_CHECKING:
+    from workers.farmhand import Farmhand
+
+
+def run(farmhand: Farmhand, payload: dict[str, Any]) -> None:
+    """Unwind the job ``{job}``."""
+    job = farmhand.records.job(payload["job"])
+    record = farmhand.records.get(job.vm) if job else None
+    if job is None or record is None or job.state != "unwinding":
+        return
+    steps = unwinding_calls(PIPELINES[job.pipeline], record, job)
+    remaining = [call for call in steps if job.steps.get(call.step) not in ("done", "failed")]
+    if remaining:
+        dispatch(farmhand.app, remaining)
