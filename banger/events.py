@@ -53,7 +53,12 @@ class Events:
     def read(self, vm_id: str | None = None, *, after: str | None = None) -> list[Event]:
         """Return what is recorded, oldest first: a VM's timeline, or the farm's."""
         entries = self._redis.xrange(_key(vm_id), min=f"({after}" if after else "-")
-        return [_parse(entry_id, fields) for entry_id, fields in entries]
+        return [parse_event(entry_id, fields) for entry_id, fields in entries]
+
+    def last_id(self, vm_id: str) -> str:
+        """Return the id of the VM's newest event, ``0`` where there is none: what comes after is news."""
+        newest = self._redis.xrevrange(vm_events_key(vm_id), count=1)
+        return str(newest[0][0]) if newest else "0"
 
     def follow(
         self, vm_id: str | None = None, *, after: str = "$", idle_s: float = 1.0
@@ -68,7 +73,7 @@ class Events:
             for _, entries in reply or []:
                 for entry_id, fields in entries:
                     after = entry_id
-                    yield _parse(entry_id, fields)
+                    yield parse_event(entry_id, fields)
             if not reply:
                 yield None
 
@@ -77,6 +82,7 @@ def _key(vm_id: str | None) -> str:
     return vm_events_key(vm_id) if vm_id else FARM_EVENTS
 
 
-def _parse(entry_id: str, fields: dict[str, str]) -> Event:
+def parse_event(entry_id: str, fields: dict[str, str]) -> Event:
+    """Return a stream entry as an event."""
     at = int(entry_id.partition("-")[0]) / 1000
     return Event.model_validate(json.loads(fields["e"]) | {"id": entry_id, "at": at})

@@ -46,7 +46,8 @@ if not state then return {'gone', ''} end
 local holder = redis.call('HGET', vm, 'job')
 if holder == id then return {'again', ''} end
 if redis.call('EXISTS', job) == 1 then return {'over', ''} end
-if holder then return {'busy', holder} end
+local busy = holder and redis.call('HGET', 'banger:job:' .. holder, 'state')
+if busy == 'running' or busy == 'unwinding' then return {'busy', holder} end
 if not string.find(',' .. before .. ',', ',' .. state .. ',', 1, true) then return {'state', state} end
 if needs_slot == '1' and redis.call('HEXISTS', vm, 'slot') == 0 then return {'state', state} end
 redis.call('HSET', vm, 'state', during, 'job', id)

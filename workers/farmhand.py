@@ -19,11 +19,11 @@ from banger.contracts.queues import CONTROL, UNWIND, Direction, work_queue
 from banger.contracts.requests import StageRequest
 from banger.contracts.runner import Effect, Next, run_step
 from banger.dispatch import send
+from banger.output import JobOutput
 from banger.records import Records
 from banger.settings import Settings
 from workers.capacity import describe_host
 from workers.host import StageContext, WorkHost
-from workers.output import JobOutput
 from workers.reconcile import ring_again
 from workers.stages import EFFECTS, LONG, update_spec
 

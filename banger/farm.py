@@ -1,0 +1,301 @@
+"""The Python API: the verbs of the CLI, which only calls these.
+
+from banger import Farm
+
+farm = Farm()
+vm = farm.create("dev", image="micro")
+farm.exec("dev", ["uname", "-a"])
+farm.delete("dev")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from banger.connection import FarmRedis, connect
+from banger.contracts.errors import BangerError, InvalidInputError, UnavailableError, WrongStateError
+from banger.contracts.names import new_id
+from banger.contracts.queues import BEGIN, CONTROL, RESERVE, root_queue, work_queue
+from banger.contracts.sizes import format_mib
+from banger.contracts.spec import VmSpec
+from banger.events import Event, Events
+from banger.hosts import HostInfo
+from banger.output import Output
+from banger.pipelines import (
+    CREATE,
+    CREATE_STOPPED,
+    DELETE,
+    KILL,
+    PIPELINES,
+    RESTART,
+    RUN,
+    RUN_KEEP,
+    SET,
+    START,
+    STOP,
+    Pipeline,
+)
+from banger.records import Record, Records, wrong_state
+from banger.settings import Settings, load_settings
+from banger.states import State
+from banger.submission import Outcome, Submission
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+OnEvent = Callable[[Event], None]
+OnOutput = Callable[[Output], None]
+Vms = list[Record]
+Timeline = list[Event]
+Hosts = list[HostInfo]
+
+
+class Farm:
+    """A farm of hosts. Every method raises BangerError with what, why and what to do."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or load_settings()
+
+    @cached_property
+    def redis(self) -> FarmRedis:
+        """The line to the farm's Redis."""
+        return connect(self.settings.redis())
+
+    @cached_property
+    def records(self) -> Records:
+        """The farm's memory."""
+        return Records(self.redis)
+
+    @cached_property
+    def events(self) -> Events:
+        """The farm's event streams."""
+        return Events(self.redis)
+
+    @cached_property
+    def _app(self) -> Celery:
+        from banger.dispatch import celery_app  # Celery is slow to load, and only submitting needs it
+
+        return celery_app("banger.front", "cli", self.settings.redis())
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def list(self) -> Vms:
+        """Return all VMs, by creation."""
+        return self.records.all()
+
+    def show(self, ref: str) -> Record:
+        """Return one VM by name or id."""
+        return self.records.find(ref)
+
+    def timeline(self, ref: str) -> Timeline:
+        """Return what happened to a VM, oldest first."""
+        return self.events.read(self.show(ref).id)
+
+    def hosts(self) -> Hosts:
+        """Return the hosts that joined the farm."""
+        return self.records.hosts()
+
+    # --- a VM's life -----------------------------------------------------------------------------
+
+    def spec(self, name: str, **wanted: Any) -> VmSpec:
+        """Return a VM's specification from what is wanted and the configured defaults.
+
+        InvalidInputError naming each field that is not valid. None stands for the default.
+        """
+        defaults = {
+            key: getattr(self.settings, key)
+            for key in ("image", "vcpus", "memory_mib", "disk_mib", "system_overlay_mib", "dns")
+        } | {"ready_timeout_s": self.settings.ready_timeout_s}
+        given = {key: value for key, value in wanted.items() if value is not None}
+        try:
+            return VmSpec.model_validate(defaults | given | {"name": name})
+        except ValidationError as error:
+            raise _invalid_spec(error) from None
+
+    def submit_create(self, spec: VmSpec, *, start: bool = True) -> Submission:
+        """Ask for a VM and return at once."""
+        return self._submit_new(CREATE if start else CREATE_STOPPED, spec, {})
+
+    def create(
+        self, name: str, *, start: bool = True, on_event: OnEvent | None = None, **wanted: Any
+    ) -> Record:
+        """Make a VM and wait until it answers SSH (or, with ``start=False``, until its disks are there)."""
+        submission = self.submit_create(self.spec(name, **wanted), start=start)
+        submission.wait(on_event)
+        return self.show(submission.vm_id)
+
+    def submit_run(
+        self, spec: VmSpec, argv: Sequence[str], timeout_s: float, *, keep: bool = False
+    ) -> Submission:
+        """Ask for a VM that runs one command, and return at once."""
+        params = {"argv": list(argv), "timeout_s": timeout_s}
+        return self._submit_new(RUN_KEEP if keep else RUN, spec, params)
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        name: str | None = None,
+        timeout_s: float = 3600.0,
+        keep: bool = False,
+        on_event: OnEvent | None = None,
+        on_output: OnOutput | None = None,
+        **wanted: Any,
+    ) -> Outcome:
+        """Run a command in a VM of its own, which is gone afterwards unless ``keep``."""
+        wanted.setdefault("ttl_s", None if keep else self.settings.run_ttl_s)
+        spec = self.spec(name or f"run-{new_id()}", ephemeral=not keep, **wanted)
+        return self.submit_run(spec, argv, timeout_s, keep=keep).wait(on_event, on_output)
+
+    def submit(self, pipeline: Pipeline, ref: str, **params: Any) -> Submission:
+        """Ask for a pipeline of an existing VM and return at once."""
+        record = self.records.find(ref)
+        allowed = record.state in pipeline.before and (record.slot is not None or pipeline is DELETE)
+        if record.job is None and not allowed:
+            raise wrong_state(record, pipeline)
+        queue = work_queue(record.host)
+        self._require_served(queue, root_queue(record.host))
+        after, job = self.events.last_id(record.id), new_id()
+        self._send(BEGIN, queue, {"vm": record.id, "job": job, "pipeline": pipeline.name, "params": params})
+        return Submission(self.redis, record.id, job, pipeline, after)
+
+    def start(self, ref: str, on_event: OnEvent | None = None) -> Record:
+        """Boot a stopped VM and wait until it answers SSH."""
+        return self._to_end(self.submit(START, ref), on_event)
+
+    def stop(self, ref: str, timeout_s: float | None = None, on_event: OnEvent | None = None) -> Record:
+        """Shut a guest down (at most ``timeout_s`` seconds, then by force); its disks are kept."""
+        return self._to_end(self.submit(STOP, ref, timeout_s=self._stop_timeout(timeout_s)), on_event)
+
+    def restart(self, ref: str, timeout_s: float | None = None, on_event: OnEvent | None = None) -> Record:
+        """Stop and start a VM."""
+        return self._to_end(self.submit(RESTART, ref, timeout_s=self._stop_timeout(timeout_s)), on_event)
+
+    def kill(self, ref: str, signal: str = "KILL", on_event: OnEvent | None = None) -> Record:
+        """End a VM's VMM with a signal (TERM, INT, KILL) without asking the guest; its disks are kept."""
+        return self._to_end(self.submit(KILL, ref, signal=signal), on_event)
+
+    def delete(self, ref: str, timeout_s: float = 0, on_event: OnEvent | None = None) -> None:
+        """Remove a VM and all that it has. A job that is at it is cancelled first, where it can be.
+
+        ``timeout_s`` gives the guest that long to shut down; by default it is not asked.
+        """
+        record = self.records.find(ref)
+        if record.job is not None and self._cancel_and_wait(record) is None:
+            return
+        self.submit(DELETE, record.id, timeout_s=timeout_s).wait(on_event)
+
+    def set(
+        self,
+        ref: str,
+        *,
+        vcpus: int | None = None,
+        memory_mib: int | None = None,
+        disk_mib: int | None = None,
+        on_event: OnEvent | None = None,
+    ) -> Record:
+        """Change a stopped VM. A disk only grows."""
+        record = self.records.find(ref)
+        changes = {"vcpus": vcpus, "memory_mib": memory_mib, "disk_mib": disk_mib}
+        changes = {key: value for key, value in changes.items() if value is not None}
+        if not changes:
+            raise InvalidInputError("nothing to change", resolution="Give --vcpus, --memory or --disk.")
+        self.spec(record.name, **changes)
+        if disk_mib is not None and disk_mib < record.spec.disk_mib:
+            raise InvalidInputError(
+                f"the work disk of {record.name} only grows",
+                details=f"it has {format_mib(record.spec.disk_mib)}, asked {format_mib(disk_mib)}",
+                resolution="Ask for more, or create a new VM.",
+            )
+        return self._to_end(self.submit(SET, ref, **changes), on_event)
+
+    def cancel(self, job: str) -> None:
+        """Ask a job to stop between two stages; what it did is undone."""
+        self.records.cancel(job)
+
+    def require_running(self, ref: str) -> Record:
+        """Return a VM that runs; WrongStateError otherwise."""
+        record = self.records.find(ref)
+        if record.state is not State.RUNNING or record.address is None:
+            raise WrongStateError(
+                f"VM {record.name} is {record.state}, not running",
+                resolution=f"`banger vm start {record.name}` starts a stopped one.",
+            )
+        return record
+
+    # --- how -------------------------------------------------------------------------------------
+
+    def _submit_new(self, pipeline: Pipeline, spec: VmSpec, params: dict[str, Any]) -> Submission:
+        self._require_served(CONTROL, *([root_queue(spec.host)] if spec.host else []))
+        vm_id, job = new_id(), new_id()
+        self._send(
+            RESERVE,
+            CONTROL,
+            {
+                "vm": vm_id,
+                "job": job,
+                "pipeline": pipeline.name,
+                "spec": spec.model_dump(mode="json"),
+                "params": params,
+            },
+        )
+        return Submission(self.redis, vm_id, job, pipeline, "0")
+
+    def _to_end(self, submission: Submission, on_event: OnEvent | None) -> Record:
+        submission.wait(on_event)
+        return self.show(submission.vm_id)
+
+    def _cancel_and_wait(self, record: Record) -> Record | None:
+        """Cancel the job that has the VM, wait for its end, and return what is left of the VM."""
+        job = self.records.job(record.job or "")
+        if job is not None:
+            pipeline = PIPELINES[job.pipeline]
+            if pipeline.cancellable:
+                self.records.cancel(job.id)
+            following = Submission(self.redis, record.id, job.id, pipeline, "0")
+            try:
+                following.wait()
+            except UnavailableError:
+                raise
+            except BangerError:
+                return self.records.get(record.id)  # why that job failed is its own story
+        return self.records.get(record.id)
+
+    def _stop_timeout(self, timeout_s: float | None) -> float:
+        return self.settings.stop_timeout_s if timeout_s is None else timeout_s
+
+    def _require_served(self, *queues: str) -> None:
+        for queue in queues:
+            if not self.records.serving(queue):
+                raise UnavailableError(
+                    f"nobody serves the queue {queue}",
+                    details="nothing was submitted",
+                    resolution="`banger farm status` shows the workers, `banger farm up` starts them.",
+                )
+
+    def _send(self, task: str, queue: str, payload: dict[str, Any]) -> None:
+        from banger.dispatch import send  # Celery is slow to load, and only submitting needs it
+
+        send(self._app, task, queue, payload)
+
+
+def _invalid_spec(error: ValidationError) -> InvalidInputError:
+    lines = []
+    for item in error.errors():
+        field = ".".join(map(str, item["loc"]))
+        lines.append(f"{field} {item['input']!r}: {item['msg']}")
+        if field == "name":
+            return InvalidInputError(
+                f"{item['input']!r} is not a VM name",
+                details="a name is a DNS label: 1 to 63 of a-z, 0-9 and -, not beginning or ending with -",
+                resolution="Choose such a name; it is not changed for you.",
+            )
+    return InvalidInputError(
+        "the VM that was asked for is not valid",
+        details="\n".join(lines),
+        resolution="`banger vm create --help` shows what can be asked.",
+    )

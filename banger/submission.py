@@ -1,0 +1,134 @@
+"""A job that was submitted: follow it to its end, or cancel it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from banger.connection import FarmRedis
+from banger.contracts.errors import BangerError, UnavailableError, from_wire
+from banger.contracts.journal import vm_events_key
+from banger.contracts.queues import CONTROL, root_queue, work_queue
+from banger.contracts.stages import STAGES, Side
+from banger.events import Event, parse_event
+from banger.output import Output, output_key, parse_output
+from banger.pipelines import Pipeline
+from banger.records import Records
+
+_SILENCE_S = 3.0  # how long nothing may happen before we ask whether anybody is there
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: the VM's state, and the exit code of its command where it ran one."""
+
+    state: str
+    exit_code: int | None = None
+
+
+class Submission:
+    """One job on its way. ``vm_id`` and ``job`` name it for good."""
+
+    def __init__(self, client: FarmRedis, vm_id: str, job: str, pipeline: Pipeline, after: str) -> None:
+        self.vm_id = vm_id
+        self.job = job
+        self.pipeline = pipeline
+        self._redis: Any = client
+        self._records = Records(client)
+        self._after = after
+
+    def cancel(self) -> None:
+        """Ask the job to stop between two stages; what it did is undone. Its end still comes as ever."""
+        self._records.cancel(self.job)
+
+    def accepted(self) -> None:
+        """Wait until the job has the VM; raises the error where it was refused."""
+        for item in self._items(with_output=False):
+            if isinstance(item, Event):
+                _raise_refusal(item)
+                return
+
+    def wait(
+        self,
+        on_event: Callable[[Event], None] | None = None,
+        on_output: Callable[[Output], None] | None = None,
+    ) -> Outcome:
+        """Follow the job to its end and return how it ended.
+
+        Raises the error of the stage that failed, after everything was undone, or UnavailableError
+        naming the queue, where nobody serves the queue that the job waits in.
+        """
+        failure: BangerError | None = None
+        exit_code: int | None = None
+        for item in self._items(with_output=on_output is not None):
+            if isinstance(item, Output):
+                if on_output:
+                    on_output(item)
+                continue
+            _raise_refusal(item)
+            if on_event:
+                on_event(item)
+            if item.kind == "failed" and item.error and failure is None:
+                failure = from_wire(item.error)
+                failure.brief = f"{item.stage} failed: {failure.brief}"
+            if item.stage == "exec" and item.kind == "finished":
+                exit_code = item.data.get("exit_code")
+            if item.kind == "settled":
+                if failure is not None:
+                    raise failure
+                return Outcome(item.state or "", exit_code)
+        raise AssertionError("a stream of items has no end of its own")
+
+    def _items(self, *, with_output: bool) -> Any:
+        """Yield this job's events and output, output of a moment before events of the same moment."""
+        cursors = {vm_events_key(self.vm_id): self._after}
+        if with_output:
+            cursors[output_key(self.job)] = "0"
+        heard, last = time.monotonic(), None
+        while True:
+            reply = self._redis.xread(cursors, block=500, count=200)
+            # Both keys are read in one command, so output that was printed before an event is here too.
+            for key, entries in sorted(reply or [], key=lambda item: item[0] != output_key(self.job)):
+                for entry_id, fields in entries:
+                    cursors[key] = entry_id
+                    if key == output_key(self.job):
+                        yield parse_output(fields)
+                        continue
+                    event = parse_event(entry_id, fields)
+                    if event.job == self.job:
+                        heard, last = time.monotonic(), event
+                        yield event
+            if time.monotonic() - heard > _SILENCE_S:
+                self._require_served(last)
+                heard = time.monotonic()
+
+    def _require_served(self, last: Event | None) -> None:
+        """Raise UnavailableError where nobody serves the queue that the job waits in."""
+        queue = self._queue_after(last)
+        if self._records.serving(queue):
+            return
+        raise UnavailableError(
+            f"nobody serves the queue {queue}",
+            details=f"the job {self.job} of VM {self.vm_id} waits there; it goes on when a worker is back",
+            resolution="`banger farm status` shows the workers, `banger farm up` starts them.",
+        )
+
+    def _queue_after(self, last: Event | None) -> str:
+        if last is None:
+            record = self._records.get(self.vm_id)
+            return work_queue(record.host) if record and record.job != self.job else CONTROL
+        if last.kind == "started":
+            return last.queue
+        host = last.host or (record.host if (record := self._records.get(self.vm_id)) else "")
+        stages = self.pipeline.unwinding if last.unwinding else [row.stage for row in self.pipeline.rows]
+        position = next((n for n, stage in enumerate(stages) if stage == last.stage), -1)
+        following = stages[position + 1] if position + 1 < len(stages) else ""
+        root = following in STAGES and STAGES[following].side is Side.ROOT and last.kind == "finished"
+        return root_queue(host) if root else work_queue(host)
+
+
+def _raise_refusal(event: Event) -> None:
+    if event.kind == "refused":
+        raise from_wire(event.error or {})
