@@ -11,8 +11,10 @@ from typing import Any
 from pyroute2 import IPRoute, NetlinkError
 
 from banger.contracts.errors import PolicyError
-from banger.contracts.names import BRIDGE, mac_address
+from banger.contracts.names import BRIDGE, Slot, mac_address
 from root_worker.ops.sysctl import disable_ipv6
+
+_NUD_PERMANENT = 0x80
 
 
 def ensure_bridge(ip: IPRoute, gateway: IPv4Address, prefix: int) -> int:
@@ -36,6 +38,22 @@ def ensure_bridge(ip: IPRoute, gateway: IPv4Address, prefix: int) -> int:
         ip.addr("add", index=index, address=str(gateway), prefixlen=prefix)
     ip.link("set", index=index, state="up")
     return index
+
+
+def introduce_guest(ip: IPRoute, bridge: int, slot: Slot) -> None:
+    """Tell the host the guest's MAC: nobody need ask, so none can lie, and a booting guest is found at once.
+
+    Left to ARP, the host asks once a second, which is a second of slack when waiting for a guest.
+    """
+    ip.neigh("replace", ifindex=bridge, dst=str(slot.address), lladdr=slot.mac, state=_NUD_PERMANENT)
+
+
+def forget_guest(ip: IPRoute, slot: Slot) -> None:
+    """Take the guest's MAC from the host's memory; forgives exactly its absence, or the bridge's."""
+    bridges = ip.link_lookup(ifname=BRIDGE)
+    with _forgiving(errno.ENOENT):
+        for bridge in bridges:
+            ip.neigh("del", ifindex=bridge, dst=str(slot.address), lladdr=slot.mac)
 
 
 def _kind(link: Any) -> str | None:

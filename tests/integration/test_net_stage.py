@@ -60,8 +60,13 @@ def state_of(vm_id: str) -> tuple[Any, ...]:
     return *(link[key] for key in kept), link["linkinfo"]["info_data"], ruleset()
 
 
+def neighbours() -> dict[str, Any]:
+    return {known["dst"]: known for known in json.loads(tool("ip", "-j", "neigh", "show", "nud", "all"))}
+
+
 def assert_nothing_left(vm_id: str = VM) -> None:
     assert tap_name(vm_id) not in links()
+    assert "172.16.0.2" not in neighbours()
     assert tap_name(vm_id) not in ruleset()
 
 
@@ -83,6 +88,12 @@ def test_the_bridge_has_the_gateways_address_and_a_mac_that_stays(host: RootHost
     assert [(a["local"], a["prefixlen"]) for a in bridge["addr_info"]] == [("172.16.0.1", 24)]
     tap.undo(undo_of(), host)
     assert links()[BRIDGE]["address"] == bridge["address"] == "02:fc:ac:10:00:01"
+
+
+def test_the_host_knows_the_guests_mac_without_asking(host: RootHost) -> None:
+    tap.do(request(), host)
+    known = neighbours()["172.16.0.2"]
+    assert (known["lladdr"], known["state"]) == ("02:fc:ac:10:00:02", ["PERMANENT"])
 
 
 def test_doing_it_twice_changes_nothing(host: RootHost) -> None:
