@@ -31,7 +31,7 @@ __all__ = ["LogLine", "down", "logs", "status", "up"]
 
 UP_DEADLINE_S = 60.0
 DOWN_DEADLINE_S = 20.0
-MAX_FAILED_STARTS = 3
+MAX_FAILED_STARTS = 2
 POLL_S = 0.05
 
 

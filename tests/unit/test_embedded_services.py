@@ -21,7 +21,7 @@ def settings(tmp_path) -> Settings:
 @pytest.fixture
 def credentials() -> Credentials:
     return Credentials(
-        redis_url="unix://:s3cret-redis@/r.sock?db=0",
+        redis_url="redis://:s3cret-redis@127.0.0.1:7379/0",
         redis_password="s3cret-redis",
         redis_port=7379,
         flower_url="http://127.0.0.1:5555",
@@ -42,7 +42,9 @@ def test_redis_comes_first_and_the_rest_needs_it(settings, credentials):
 
 
 def test_no_redis_runs_where_one_is_configured(settings, credentials):
-    plan = farm_plan(settings.model_copy(update={"redis_url": "redis://elsewhere/0"}), credentials, ())
+    plan = farm_plan(
+        settings.model_copy(update={"redis_url": "redis://:s3cret@elsewhere/0"}), credentials, ()
+    )
     assert "redis" not in by_name(plan)
     assert all(service.needs == () for service in plan.services)
 

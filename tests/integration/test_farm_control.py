@@ -1,0 +1,239 @@
+"""``banger farm up | status | down | logs`` with the real services, in a network of the test's own."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+import redis
+from netns import private_network
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from banger.contracts.errors import BangerError
+from banger.embedded import control, credentials
+from banger.embedded.services import settings_environment
+from banger.settings import Settings
+from banger.shell import run
+
+pytestmark = pytest.mark.integration
+
+DEADLINE_S = 30.0
+SERVICES = ["redis", "worker", "root-worker", "flower"]
+
+
+def eventually(condition, deadline_s: float = DEADLINE_S):
+    """Return the condition's first truthy value; fail when the deadline passes."""
+    deadline = time.monotonic() + deadline_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.05)
+    return value
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _network():
+    with private_network():
+        run(("/usr/sbin/ip", "link", "set", "lo", "up"), deadline_s=5)
+        yield
+
+
+@pytest.fixture(scope="module")
+def make_settings():
+    """Return a factory of settings whose directories are gone, and farms stopped, after the module."""
+    made = []
+
+    def make(**changes) -> Settings:
+        root = Path(tempfile.mkdtemp(prefix="banger-test-", dir="/var/tmp"))
+        root.chmod(0o711)
+        settings = Settings(
+            host=f"farm{len(made)}",
+            state_dir=root / "state",
+            run_dir=root / "run",
+            redis_port=0,
+            flower_port=0,
+            worker_threads=8,
+            **changes,
+        )
+        made.append((root, settings))
+        return settings
+
+    yield make
+    for root, settings in made:
+        control.down(settings)
+        shutil.rmtree(root)
+
+
+@pytest.fixture(scope="module")
+def settings(make_settings) -> Settings:
+    return make_settings()
+
+
+@pytest.fixture
+def farm(settings):
+    """Return a running farm: its status, and what its Redis and Flower ask for."""
+    control.up(settings)
+    return credentials.load(settings.farm_file)
+
+
+def pids(settings) -> dict[str, int | None]:
+    return {one.name: one.pid for one in control.status(settings).services}
+
+
+def runs(pid: int) -> bool:
+    """Tell whether the process exists and is no zombie, which init may not have buried yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def get(farm, path: str, *, password: str | None = None):
+    request = urllib.request.Request(f"{farm.flower_url}{path}")
+    token = base64.b64encode(f"{farm.flower_user}:{password or farm.flower_password}".encode()).decode()
+    request.add_header("Authorization", f"Basic {token}")
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        return json.load(answer)
+
+
+def test_nothing_runs_before_the_first_up(make_settings):
+    status = control.status(make_settings())
+    assert (status.pid, status.services, status.ready) == (None, (), False)
+
+
+def test_up_starts_every_service_and_status_shows_each(settings):
+    said = []
+    status = control.up(settings, progress=said.append)
+    assert status.ready
+    assert [one.name for one in status.services] == SERVICES
+    assert {one.state for one in status.services} == {"running"}
+    assert all(one.pid and one.since and one.restarts == 0 and one.serves for one in status.services)
+    assert [one.user for one in status.services] == ["banger", "banger", "root", "banger"]
+    assert {f"{name}: running" for name in SERVICES} <= set(said)
+
+
+def test_up_again_changes_nothing(settings, farm):
+    before = control.status(settings)
+    assert control.up(settings) == before
+
+
+def test_each_process_has_the_rights_that_its_row_says(settings, farm):
+    for one in control.status(settings).services:
+        lines = Path(f"/proc/{one.pid}/status").read_text()
+        uid = int(lines.split("Uid:")[1].split()[0])
+        assert (uid == 0) == (one.name == "root-worker")
+        if uid:
+            assert int(lines.split("CapEff:")[1].split()[0], 16) == 0
+            assert int(lines.split("NoNewPrivs:")[1].split()[0]) == 1
+
+
+def test_passwords_are_in_no_command_line_and_in_no_file_that_others_read(settings, farm):
+    for pid in pids(settings).values():
+        argv = Path(f"/proc/{pid}/cmdline").read_text()
+        assert farm.redis_password not in argv
+        assert farm.flower_password not in argv
+    assert settings.farm_file.stat().st_mode & 0o777 == 0o600
+
+
+def test_redis_asks_for_its_password_and_does_not_forget(settings, farm):
+    socket_path = str(settings.run_dir / "redis/redis.sock")
+    for way in ({"port": farm.redis_port}, {"unix_socket_path": socket_path}):
+        stranger = redis.Redis(**way, retry=Retry(NoBackoff(), 0))
+        with stranger, pytest.raises(redis.AuthenticationError):
+            stranger.ping()
+    with redis.Redis.from_url(farm.redis_url) as ours:
+        assert ours.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
+        assert ours.config_get("appendonly")["appendonly"] == "yes"
+
+
+def test_flower_shows_both_workers_to_who_knows_the_password(settings, farm):
+    names = {f"work@{settings.host}", f"root@{settings.host}"}
+    eventually(lambda: names <= set(get(farm, "/api/workers?status=1")))
+    with pytest.raises(urllib.error.HTTPError, match="401") as refused:
+        get(farm, "/api/workers", password="wrong")
+    refused.value.close()
+
+
+@pytest.mark.parametrize("name", ["worker", "root-worker"])
+def test_a_killed_service_is_restarted_and_counted(settings, farm, name):
+    before = pids(settings)
+    os.kill(before[name], signal.SIGKILL)
+    eventually(lambda: pids(settings)[name] not in (None, before[name]) and control.status(settings).ready)
+    after = {one.name: one for one in control.status(settings).services}
+    assert after[name].restarts == 1
+    assert {n: p for n, p in pids(settings).items() if n != name} == {
+        n: p for n, p in before.items() if n != name
+    }
+
+
+def test_logs_are_there_for_each_service_and_one_alone(settings, farm):
+    assert {line.service for line in control.logs(settings)} >= set(SERVICES)
+    assert any("ready." in line.text for line in control.logs(settings, "worker"))
+
+
+def test_a_second_farm_does_not_disturb_the_first(make_settings, settings, farm):
+    before = pids(settings)
+    with redis.Redis.from_url(farm.redis_url) as first:
+        first.set("mine", "yes")
+    other = make_settings(redis_url=farm.redis_url)  # someone else's Redis, from this farm's view
+    status = control.up(other)
+    assert [one.name for one in status.services] == ["redis", "worker", "root-worker", "flower"]
+    assert status.services[0].state == "external"
+    assert farm.redis_password not in status.model_dump_json()
+    assert control.down(other)
+    assert pids(settings) == before
+
+
+def test_down_stops_all_within_its_bound_and_keeps_what_redis_knew(settings, farm):
+    running = [control.status(settings).pid, *pids(settings).values()]
+    with redis.Redis.from_url(farm.redis_url) as ours:
+        ours.set("kept", "yes")
+    began = time.monotonic()
+    assert control.down(settings)
+    assert time.monotonic() - began < control.DOWN_DEADLINE_S
+    assert not [pid for pid in running if runs(pid)]
+    assert control.status(settings).pid is None
+    assert not control.down(settings)
+    control.up(settings)
+    with redis.Redis.from_url(farm.redis_url) as ours:
+        assert ours.get("kept") == b"yes"
+    control.down(settings)
+
+
+def test_in_the_foreground_it_runs_until_interrupted(make_settings):
+    settings = make_settings()
+    environment = settings_environment(settings) | {"PATH": os.environ["PATH"]}
+    code = "from banger.embedded import control; from banger.settings import load_settings as load;"
+    code += "control.up(load(), foreground=True)"
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE) as farm:
+        eventually(lambda: control.status(settings).ready)
+        assert control.status(settings).pid == farm.pid
+        farm.send_signal(signal.SIGINT)
+        assert farm.wait(control.DOWN_DEADLINE_S) == 0
+        said = farm.stderr.read().decode()
+    assert all(f"{name} runs after" in said for name in SERVICES)
+    assert control.status(settings).pid is None
+
+
+def test_a_service_that_cannot_start_is_named_with_its_last_words(make_settings):
+    settings = make_settings()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        settings = settings.model_copy(update={"redis_port": taken.getsockname()[1]})
+        with pytest.raises(BangerError, match="redis did not start") as caught:
+            control.up(settings)
+    assert "Address already in use" in caught.value.details
+    assert control.status(settings).pid is None
