@@ -89,10 +89,17 @@ def check_path(path: str) -> None:
 def look(paths: Sequence[str], debugfs: Debugfs) -> Inodes:
     """Return what is at each path and at each directory above it, None for what is not there.
 
-    StageFailedError when debugfs did not say.
+    StageFailedError when there is no file system, or debugfs did not say.
     """
-    asked = list(dict.fromkeys([*_parents(paths), *paths]))
-    return stats(debugfs.read(stat_script(asked)), asked)
+    asked = list(dict.fromkeys(["/", *_parents(paths), *paths]))
+    found = stats(debugfs.read(stat_script(asked)), asked)
+    root = found["/"]
+    if root is None or root.kind != "directory":
+        raise StageFailedError(
+            "The guest's file system is damaged: it has no root directory",
+            resolution="It is not booted like this. Delete the VM, or restore its disk.",
+        )
+    return found
 
 
 def put(directories: Sequence[Directory], files: Sequence[File], before: Inodes, debugfs: Debugfs) -> None:
@@ -103,10 +110,14 @@ def put(directories: Sequence[Directory], files: Sequence[File], before: Inodes,
     """
     parents = _parents([*(directory.path for directory in directories), *(file.path for file in files)])
     wanted = {path: Directory(path) for path in parents} | {entry.path: entry for entry in directories}
-    for path in wanted:
+    # ``rm`` leaves a directory, and ``sif`` would make a file of it with all that it holds.
+    for path in (*wanted, *(file.path for file in files)):
         found = before[path]
-        if found and found.kind != "directory":
-            raise StageFailedError(f"{path} in the guest's file system is a {found.kind}, not a directory")
+        if found and (found.kind == "directory") is not (path in wanted):
+            raise StageFailedError(
+                f"{path} in the guest's file system is a {found.kind}",
+                resolution="Nothing was changed. Mend it in the guest, or make a new VM.",
+            )
     missing = [path for path in wanted if not before[path]]
     explicit = {entry.path for entry in directories}
     asked = [*directories, *(Directory(path) for path in missing if path not in explicit)]
