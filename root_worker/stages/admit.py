@@ -1,0 +1,28 @@
+"""Stage ``admit``: the VM enters root's registry, with its slot, before anything of it exists here."""
+
+from __future__ import annotations
+
+from banger.contracts.errors import StageFailedError
+from banger.contracts.requests import AdmitRequest, UndoRequest
+from root_worker import policy
+from root_worker.host import RootHost
+from root_worker.vmm import running
+
+
+def do(request: AdmitRequest, host: RootHost) -> None:
+    """Enter the VM, or a later start of it."""
+    policy.check(request, host.policy)
+    host.registry.admit(request.vm_id, request.generation, request.slot)
+
+
+def undo(request: UndoRequest, host: RootHost) -> None:
+    """Forget the VM. Refused while its VMM lives: its slot must not be another's then."""
+    policy.check(request, host.policy)
+    host.registry.admit(request.vm_id, request.generation)
+    alive = running.find(host, request.vm_id)
+    if any(alive):
+        pids = ", ".join(str(process.pid) for group in alive for process in group)
+        raise StageFailedError(
+            f"VM {request.vm_id} still runs (process {pids})", resolution="Kill it first: `banger vm kill`."
+        )
+    host.registry.forget(request.vm_id)
