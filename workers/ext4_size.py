@@ -7,7 +7,7 @@ from pathlib import Path
 
 from banger.shell import find_tool, run
 
-_DEADLINE_S = 600
+_DEADLINE_S = 80
 _CORRECTED = (0, 1)  # of e2fsck: 1 says that it has mended something
 
 

@@ -14,7 +14,7 @@ from banger.contracts.errors import StageFailedError, ToolFailedError
 from banger.contracts.ext4 import REPLAY_JOURNAL_GOOD, REPLAY_JOURNAL_OPTIONS
 from root_worker.shell import Completed, run, tool
 
-_DEADLINE_S = 30
+_DEADLINE_S = 10
 _MAX_OUTPUT_BYTES = 8 * 1024 * 1024  # all guest files at their largest, and what stat says of each
 _ANY = range(256)  # debugfs's status says nothing about its commands
 

@@ -9,7 +9,7 @@ from banger.contracts.sizes import format_mib
 from root_worker.shell import run, tool
 
 _MIB = 1024 * 1024
-_DEADLINE_S = 600
+_DEADLINE_S = 100
 
 
 def fill(base: int, target: int) -> None:

@@ -46,8 +46,10 @@ def attach(host: RootHost, vm_id: str, image: str, uid: int) -> Backend:
     StageFailedError when the base or the overlay is not there, or there is no room; nothing is left then.
     """
     with beneath.regular_file(host.paths.state, host.paths.rootfs(image), owners=_ROOT_ONLY) as base:
-        backend = _backend_of(host, vm_id) or _choose(host, vm_id, base)
-        host.registry.update(vm_id, disk_backend=backend)
+        backend = _backend_of(host, vm_id)
+        if backend is None:
+            backend = _choose(host, vm_id, base)
+            host.registry.update(vm_id, disk_backend=backend)
         if backend == "reflink":
             clone_once(host, vm_id, base, uid, reflink.fill)
         elif backend == "copy":

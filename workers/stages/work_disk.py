@@ -22,8 +22,8 @@ from workers.host import StageContext
 from workers.new_file import new_file
 
 _MIB = 1024 * 1024
-_CLONE_DEADLINE_S = 600
-_MKFS_DEADLINE_S = 120
+_CLONE_DEADLINE_S = 80
+_MKFS_DEADLINE_S = 60
 
 Way = Literal["kept", "cloned", "grown", "fresh"]
 
