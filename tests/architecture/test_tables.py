@@ -1,0 +1,64 @@
+"""The tables and the code agree: each stage is on the side that its row says, in the directions it says."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+from banger.contracts.stages import STAGES, Side, Stage
+from banger.pipelines import PIPELINES
+from root_worker.stages import EFFECTS as ROOT_EFFECTS
+from workers.stages import EFFECTS as WORK_EFFECTS
+
+PACKAGES = {Side.WORK: "workers", Side.ROOT: "root_worker"}
+GIVEN_THE_RECORDS = {("update_spec", "do")}  # registered by the worker itself, which has them
+
+every_stage = pytest.mark.parametrize("stage", STAGES.values(), ids=lambda stage: stage.name)
+every_row = pytest.mark.parametrize(
+    ("pipeline", "row"),
+    [(pipeline, row) for pipeline in PIPELINES.values() for row in pipeline.rows],
+    ids=lambda value: getattr(value, "name", None) or f"{value.use}-{value.stage}",
+)
+
+
+def directions(stage: Stage) -> set[str]:
+    return {direction for direction in ("do", "undo") if getattr(stage, direction)}
+
+
+@every_stage
+def test_a_stage_is_a_module_of_its_side_with_the_directions_of_its_row(stage):
+    module = importlib.import_module(f"{PACKAGES[stage.side]}.stages.{stage.name}")
+    assert {name for name in ("do", "undo") if hasattr(module, name)} == directions(stage)
+
+
+@pytest.mark.parametrize(("side", "effects"), [(Side.WORK, WORK_EFFECTS), (Side.ROOT, ROOT_EFFECTS)])
+def test_a_side_can_do_exactly_what_the_table_gives_it(side, effects):
+    rows = {(stage.name, way) for stage in STAGES.values() if stage.side is side for way in directions(stage)}
+    assert set(effects) == rows - GIVEN_THE_RECORDS
+
+
+@every_stage
+def test_an_undo_needs_the_vms_id_and_nothing_else(stage):
+    if stage.undo:
+        needed = {name for name, field in stage.undo.model_fields.items() if field.is_required()}
+        assert needed == {"vm_id", "generation"}
+
+
+@every_row
+def test_a_pipelines_row_uses_a_stage_in_a_direction_that_it_has(pipeline, row):
+    stage = STAGES[row.stage]
+    if row.stage == "reserve" and row.use != "undo":
+        return  # the control queue's own task, before a host is known
+    assert ("undo" if row.use == "undo" else "do") in directions(stage)
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES.values(), ids=lambda pipeline: pipeline.name)
+def test_what_a_pipeline_does_before_it_fails_is_undone_last_first(pipeline):
+    done = [row.stage for row in pipeline.rows if row.use == "do" and STAGES[row.stage].undo]
+    assert list(pipeline.unwinding) == done[::-1]
+
+
+def test_every_stage_is_used_by_some_pipeline():
+    used = {row.stage for pipeline in PIPELINES.values() for row in pipeline.rows}
+    assert used == set(STAGES)
