@@ -33,6 +33,7 @@ _MASKED_UNITS = (
     "getty.target",
     "ldconfig.service",
     "modprobe@.service",
+    "proc-sys-fs-binfmt_misc.automount",
     "sys-fs-fuse-connections.mount",
     "sys-kernel-config.mount",
     "sys-kernel-debug.mount",
