@@ -22,7 +22,7 @@ class HostImage(BaseModel):
 
 
 class HostInfo(BaseModel):
-    """A host's capacity and images. ``images`` has the newest of each name. Sizes in MiB."""
+    """A host's capacity and images. ``images`` has the newest of a name first. Sizes in MiB."""
 
     model_config = ConfigDict(frozen=True)
 

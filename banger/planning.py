@@ -26,8 +26,7 @@ from banger.contracts.requests import (
     WaitReadyRequest,
     WorkDiskRequest,
 )
-from banger.guest.capabilities import guest_mounts
-from banger.guest.files import guest_files
+from banger.guest import guest_files, guest_mounts
 from banger.pipelines import Pipeline
 from banger.records import Job, Record
 from banger.states import State

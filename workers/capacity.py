@@ -35,6 +35,6 @@ def describe_host(settings: Settings) -> HostInfo:
                 rootfs_mib=manifest.rootfs.bytes // _MIB,
                 seed_mib=-(-manifest.work_seed.bytes // _MIB) if manifest.work_seed else 0,
             )
-            for manifest in Catalogue(settings.paths).newest()
+            for manifest in Catalogue(settings.paths).list()
         ),
     )

@@ -154,8 +154,8 @@ _FINISH = (
     + _SETTLE
     + """
 local vm, job, vm_events, farm_events, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local step, token, outcome, event, final, release, settled, name_prefix, ttl, error, unwinds =
-  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6] == '1', ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11] == '1'
+local step, token, outcome, event, final, release, settled, name_prefix, ttl, error, unwinds = unpack(ARGV)
+release, unwinds = release == '1', unwinds == '1'
 local mark = redis.call('HGET', job, 's:' .. step)
 if not mark or string.sub(mark, 1, #token + 1) ~= token .. '|' then return 0 end
 local clock = redis.call('TIME')

@@ -82,7 +82,7 @@ def mac_address(address: IPv4Address) -> str:
 
 
 def slot(number: int, network: IPv4Network, uid_base: int) -> Slot:
-    """Derive a slot's address, MAC (02:fc and the address), uid and CID; ValueError when outside the network."""
+    """Derive a slot's address, MAC (02:fc and the address), uid and CID; ValueError outside the network."""
     if not FIRST_SLOT <= number <= network.num_addresses - 2:
         raise ValueError(f"slot {number} is outside {network} ({FIRST_SLOT}..{network.num_addresses - 2})")
     address = network.network_address + number

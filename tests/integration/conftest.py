@@ -1,0 +1,73 @@
+"""A Redis of the tests' own: a real server on a free loopback port, empty for each test."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from banger.connection import FarmRedis, connect
+from banger.contracts.errors import UnavailableError
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for_redis(url: str, deadline_s: float = 10) -> None:
+    deadline = time.monotonic() + deadline_s
+    while True:
+        client = connect(url)
+        try:
+            client.ping()
+        except UnavailableError:
+            assert time.monotonic() < deadline, "redis-server did not come up"
+            time.sleep(0.02)
+        else:
+            return
+        finally:
+            client.close()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[str]:
+    password, port = secrets.token_hex(8), free_port()
+    with tempfile.TemporaryDirectory(prefix="banger-test-redis-") as directory:
+        config = Path(directory, "redis.conf")
+        config.write_text(
+            f"port {port}\nbind 127.0.0.1\nrequirepass {password}\ndir {directory}\nsave ''\n"
+            "appendonly no\nmaxmemory-policy noeviction\n"
+        )
+        process = subprocess.Popen(
+            ["/usr/bin/redis-server", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
+        )
+        url = f"redis://:{password}@127.0.0.1:{port}/0"
+        try:
+            wait_for_redis(url)
+            yield url
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> str:
+    client = connect(redis_server)
+    client.flushall()
+    client.close()
+    return redis_server
+
+
+@pytest.fixture
+def redis_client(redis_url: str) -> Iterator[FarmRedis]:
+    client = connect(redis_url)
+    yield client
+    client.close()

@@ -1,0 +1,237 @@
+"""The records and the journal's scripts, in a real Redis."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from farm_facts import IMAGE, JOB, VM, host, spec
+
+from banger.connection import FarmRedis, connect
+from banger.contracts.calls import StageCall
+from banger.contracts.errors import (
+    ConflictError,
+    NotFoundError,
+    StageFailedError,
+    UnavailableError,
+    WrongStateError,
+)
+from banger.contracts.journal import Journal, Verdict
+from banger.contracts.names import new_id
+from banger.events import Events
+from banger.pipelines import CREATE, DELETE, RUN, SET, START, STOP, Pipeline
+from banger.planning import calls, unwinding_calls
+from banger.records import Records
+from banger.states import State
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def records(redis_client: FarmRedis) -> Records:
+    return Records(redis_client)
+
+
+@pytest.fixture
+def journal(redis_client: FarmRedis) -> Journal:
+    return Journal(redis_client)
+
+
+def reserve(
+    records: Records, vm: str = VM, job: str = JOB, pipeline: Pipeline = CREATE, **wanted: Any
+) -> bool:
+    params: dict[str, Any] = {"argv": ["true"], "timeout_s": 1} if pipeline is RUN else {}
+    return records.reserve(vm, job, pipeline, spec(**wanted), host(), IMAGE, **params)
+
+
+def steps(records: Records, pipeline: Pipeline, job_id: str = JOB) -> list[StageCall]:
+    record, job = records.get(VM), records.job(job_id)
+    assert record
+    assert job
+    return calls(pipeline, record, job, host().network, host().uid_base)
+
+
+def carry_out(journal: Journal, planned: list[StageCall]) -> None:
+    for call in planned:
+        assert journal.claim(call, "t").verdict is Verdict.GO
+        assert journal.finished(call, "t", 1.0, None)
+
+
+def unwind(records: Records, journal: Journal, pipeline: Pipeline) -> None:
+    record, job = records.get(VM), records.job(JOB)
+    assert record
+    assert job
+    carry_out(journal, unwinding_calls(pipeline, record, job))
+
+
+def test_a_vm_lives_from_reservation_to_release(records: Records, journal: Journal) -> None:
+    assert reserve(records)
+    vm = records.find("dev")
+    assert (vm.state, vm.slot, vm.address, vm.job) == (State.CREATING, 2, "172.16.0.2", JOB)
+    carry_out(journal, steps(records, CREATE))
+    vm = records.find(VM)
+    assert (vm.state, vm.job) == (State.RUNNING, None)
+    records.begin(VM, "c" * 12, DELETE, {})
+    carry_out(journal, steps(records, DELETE, "c" * 12))
+    with pytest.raises(NotFoundError):
+        records.find("dev")
+    assert records.used("here").slots == 0
+    assert [e.state for e in Events(records.redis).read(VM) if e.kind == "settled"] == ["running", "gone"]
+
+
+def test_of_two_creates_of_one_name_at_one_moment_exactly_one_wins(records: Records, redis_url: str) -> None:
+    outcomes: list[str] = []
+    start = threading.Barrier(16)
+
+    def create() -> None:
+        mine = Records(connect(redis_url))
+        start.wait()
+        try:
+            reserve(mine, new_id(), new_id())
+            outcomes.append("won")
+        except ConflictError:
+            outcomes.append("taken")
+        finally:
+            mine.redis.close()
+
+    threads = [threading.Thread(target=create) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["taken"] * 15 + ["won"]
+    assert records.used("here").slots == 1
+
+
+def test_slots_are_unique_and_used_again(records: Records) -> None:
+    for number in range(16):
+        assert reserve(records, new_id(), new_id(), name=f"vm{number}")
+    assert sorted(vm.slot or 0 for vm in records.all()) == list(range(2, 18))
+
+
+def test_a_reservation_beyond_capacity_writes_nothing(records: Records) -> None:
+    assert not reserve(records, memory_mib=5000)
+    assert records.all() == []
+    assert records.job(JOB) is None
+
+
+def test_a_reservation_that_is_delivered_twice_is_one(records: Records) -> None:
+    assert reserve(records)
+    assert reserve(records)
+    assert records.used("here").slots == 1
+
+
+def test_a_step_is_claimed_by_one_at_a_time(records: Records, journal: Journal) -> None:
+    reserve(records)
+    call = steps(records, CREATE)[0]
+    assert journal.claim(call, "a").verdict is Verdict.GO
+    assert journal.claim(call, "b").verdict is Verdict.BUSY
+    assert not journal.finished(call, "b", 1.0, None)
+    assert journal.finished(call, "a", 1.0, None)
+    assert journal.claim(call, "b").verdict is Verdict.DONE
+
+
+def test_an_expired_claim_is_taken_over_a_bounded_number_of_times(records: Records, journal: Journal) -> None:
+    reserve(records)
+    call = steps(records, CREATE)[0]
+    for attempt in (1, 2, 3):
+        claim = journal.claim(call, f"t{attempt}")
+        assert (claim.verdict, claim.attempt) == (Verdict.GO, attempt)
+        records.redis.hset(f"banger:job:{JOB}", f"s:{call.step}", f"t{attempt}|1|{attempt}")
+    assert journal.claim(call, "t4").verdict is Verdict.EXHAUSTED
+
+
+def test_an_older_generation_is_fenced(records: Records, journal: Journal) -> None:
+    reserve(records)
+    call = steps(records, CREATE)[0]
+    records.redis.hset(f"banger:vm:{VM}", "generation", 2)
+    assert journal.claim(call, "a").verdict is Verdict.OVER
+
+
+def test_a_failed_create_frees_name_and_slot_and_keeps_the_story(records: Records, journal: Journal) -> None:
+    reserve(records)
+    first, second, *_ = steps(records, CREATE)
+    carry_out(journal, [first])
+    journal.claim(second, "t")
+    journal.failed(second, "t", 1.0, StageFailedError("disk full", resolution="make room"))
+    assert journal.claim(steps(records, CREATE)[2], "t").verdict is Verdict.UNWINDING
+    unwind(records, journal, CREATE)
+    vm = records.find("dev")
+    assert (vm.state, vm.slot, vm.job) == (State.ERROR, None, None)
+    assert vm.error
+    assert (vm.error["brief"], vm.error["stage"]) == ("disk full", "overlay")
+    assert reserve(records, new_id(), new_id()), "the name is free again"
+    with pytest.raises(WrongStateError):
+        records.begin(VM, "d" * 12, START, {})
+
+
+def test_an_undo_that_fails_keeps_the_slot(records: Records, journal: Journal) -> None:
+    reserve(records)
+    call = steps(records, CREATE)[0]
+    journal.claim(call, "t")
+    journal.failed(call, "t", 1.0, StageFailedError("no"))
+    record, job = records.get(VM), records.job(JOB)
+    assert record
+    assert job
+    kill, *rest = unwinding_calls(CREATE, record, job)
+    journal.claim(kill, "t")
+    journal.failed(kill, "t", 1.0, StageFailedError("would not die"))
+    for call in rest:
+        if call.requires:
+            assert journal.claim(call, "t").verdict is Verdict.BLOCKED
+            journal.failed(call, "t", 0.0, StageFailedError("not attempted"))
+    vm = records.find("dev")
+    assert (vm.state, vm.slot) == (State.ERROR, 2)
+
+
+def test_a_cancelled_run_is_gone(records: Records, journal: Journal) -> None:
+    reserve(records, pipeline=RUN, ephemeral=True)
+    records.cancel(JOB)
+    call = steps(records, RUN)[0]
+    assert journal.claim(call, "t").verdict is Verdict.CANCELLED
+    journal.failed(call, "t", 1.0, StageFailedError("cancelled"))
+    unwind(records, journal, RUN)
+    assert records.all() == []
+
+
+def test_a_vm_has_one_job_at_a_time_in_a_state_that_allows_it(records: Records, journal: Journal) -> None:
+    reserve(records)
+    with pytest.raises(ConflictError, match="busy"):
+        records.begin(VM, "c" * 12, STOP, {})
+    carry_out(journal, steps(records, CREATE))
+    with pytest.raises(WrongStateError, match="set needs it stopped"):
+        records.begin(VM, "c" * 12, SET, {})
+    assert records.begin(VM, "c" * 12, STOP, {}).state is State.STOPPING
+    assert records.begin(VM, "c" * 12, STOP, {}).job == "c" * 12, "the same job may ring again"
+
+
+def test_a_start_is_a_new_generation(records: Records, journal: Journal) -> None:
+    reserve(records)
+    carry_out(journal, steps(records, CREATE))
+    records.begin(VM, "c" * 12, STOP, {})
+    carry_out(journal, steps(records, STOP, "c" * 12))
+    assert records.begin(VM, "e" * 12, START, {}).generation == 2
+
+
+def test_a_stop_that_fails_ends_in_error_with_its_slot(records: Records, journal: Journal) -> None:
+    reserve(records)
+    carry_out(journal, steps(records, CREATE))
+    records.begin(VM, "c" * 12, STOP, {})
+    call = steps(records, STOP, "c" * 12)[0]
+    journal.claim(call, "t")
+    journal.failed(call, "t", 1.0, StageFailedError("no"))
+    vm = records.find("dev")
+    assert (vm.state, vm.slot, vm.job) == (State.ERROR, 2, None)
+
+
+def test_a_wrong_password_and_a_dead_port_are_one_line_each() -> None:
+    with pytest.raises(UnavailableError, match="cannot be reached"):
+        connect("redis://127.0.0.1:1/0").ping()
+
+
+def test_a_wrong_password_is_said_to_be_wrong(redis_url: str) -> None:
+    client = connect(redis_url.replace("redis://:", "redis://:not"))
+    with pytest.raises(UnavailableError, match="refused the password"):
+        client.ping()
+    client.close()

@@ -1,0 +1,123 @@
+"""From pipelines to calls."""
+
+from __future__ import annotations
+
+import pytest
+from farm_facts import NETWORK, UID_BASE, VM, job, record, steps
+
+from banger.contracts.requests import UndoRequest
+from banger.pipelines import (
+    CREATE,
+    CREATE_STOPPED,
+    DELETE,
+    PIPELINES,
+    RESTART,
+    RUN,
+    SET,
+    START,
+    STOP,
+    Pipeline,
+)
+from banger.planning import calls, unwinding_calls
+
+PARAMS = {"argv": ["true"], "timeout_s": 5}
+
+
+def rows(pipeline: Pipeline, params: dict[str, object] | None = None) -> list[tuple[str, str, str]]:
+    return [(str(c.table_row.side), c.stage, c.direction) for c in steps(pipeline, params)]
+
+
+def test_create_goes_through_both_queues_in_the_order_of_the_table() -> None:
+    assert rows(CREATE) == [
+        ("root", "admit", "do"),
+        ("work", "overlay", "do"),
+        ("root", "attach_system_disk", "do"),
+        ("root", "patch_rootfs", "do"),
+        ("work", "work_disk", "do"),
+        ("root", "tap", "do"),
+        ("root", "launch", "do"),
+        ("work", "wait_ready", "do"),
+    ]
+
+
+def test_delete_stops_before_it_removes_and_releases_last() -> None:
+    assert [stage for _, stage, _ in rows(DELETE)] == [
+        "guest_shutdown",
+        "launch",
+        "tap",
+        "attach_system_disk",
+        "work_disk",
+        "overlay",
+        "admit",
+        "reserve",
+    ]
+    last = steps(DELETE)[-1]
+    assert (last.final, last.release) == ("gone", True)
+
+
+def test_run_is_create_then_exec_then_the_vm_is_gone() -> None:
+    stages = [stage for _, stage, _ in rows(RUN, PARAMS)]
+    assert stages.index("exec") == stages.index("wait_ready") + 1
+    assert steps(RUN, PARAMS)[-1].final == "gone"
+
+
+@pytest.mark.parametrize("pipeline", [CREATE, START, STOP, RESTART, SET, CREATE_STOPPED])
+def test_only_the_last_step_settles(pipeline: Pipeline) -> None:
+    finals = [call.final for call in steps(pipeline)]
+    assert finals[:-1] == [None] * (len(finals) - 1)
+    assert finals[-1] == pipeline.after
+
+
+@pytest.mark.parametrize("pipeline", list(PIPELINES.values()), ids=list(PIPELINES))
+def test_every_request_is_valid_for_its_stage(pipeline: Pipeline) -> None:
+    for call in steps(pipeline, {} if pipeline is SET else PARAMS):
+        assert call.parse_request().vm_id == VM
+
+
+@pytest.mark.parametrize("pipeline", list(PIPELINES.values()), ids=list(PIPELINES))
+def test_every_undo_needs_only_the_id(pipeline: Pipeline) -> None:
+    for call in unwinding_calls(pipeline, record(), job(pipeline)) if pipeline.unwinding else []:
+        assert isinstance(call.parse_request(), UndoRequest)
+        assert set(call.request) <= {"vm_id", "generation", "signal"}
+
+
+def test_unwinding_create_undoes_every_row_the_last_one_first() -> None:
+    undone = [call.stage for call in unwinding_calls(CREATE, record(), job(CREATE))]
+    assert undone == ["launch", "tap", "work_disk", "attach_system_disk", "overlay", "admit", "reserve"]
+
+
+def test_unwinding_start_keeps_the_disks() -> None:
+    undone = [call.stage for call in unwinding_calls(START, record(), job(START))]
+    assert undone == ["launch", "tap", "attach_system_disk"]
+
+
+def test_what_a_living_vmm_may_write_to_is_not_removed() -> None:
+    launch, *others = unwinding_calls(CREATE, record(), job(CREATE))
+    assert launch.requires == ()
+    assert {call.requires for call in others} == {(launch.step,)}
+
+
+@pytest.mark.parametrize(
+    ("ephemeral", "error", "final"),
+    [
+        (False, "StageFailedError", "error"),
+        (True, "StageFailedError", "gone"),
+        (False, "CancelledError", "gone"),
+    ],
+)
+def test_a_failed_create_leaves_a_record_where_somebody_may_ask(
+    ephemeral: bool, error: str, final: str
+) -> None:
+    vm = record(spec=record().spec.model_copy(update={"ephemeral": ephemeral}))
+    last = unwinding_calls(CREATE, vm, job(CREATE, error={"kind": error}))[-1]
+    assert (last.final, last.release) == (final, True)
+
+
+def test_a_record_without_a_slot_can_only_be_undone() -> None:
+    planned = calls(DELETE, record(slot=None), job(DELETE), NETWORK, UID_BASE)
+    assert {call.direction for call in planned} == {"undo"}
+
+
+def test_task_ids_are_the_same_when_a_job_is_rung_again() -> None:
+    assert [c.task_id for c in steps(CREATE)] == [c.task_id for c in steps(CREATE)]
+    assert len({c.task_id for c in steps(RESTART)}) == len(steps(RESTART))

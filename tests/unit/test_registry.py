@@ -1,0 +1,49 @@
+"""Root's own memory: fences, slots, and what survives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from banger.contracts.errors import PolicyError, StaleGenerationError
+from root_worker.registry import Registry
+
+A, B = "a" * 12, "b" * 12
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(tmp_path / "registry")
+
+
+def test_an_older_generation_is_refused(registry: Registry) -> None:
+    registry.admit(A, 2, 5)
+    with pytest.raises(StaleGenerationError):
+        registry.admit(A, 1, 5)
+
+
+def test_a_newer_generation_moves_the_fence(registry: Registry) -> None:
+    registry.admit(A, 1, 5)
+    assert registry.admit(A, 3).generation == 3
+    assert Registry(registry._directory).get(A).generation == 3  # type: ignore[union-attr]
+
+
+def test_a_slot_belongs_to_one_vm(registry: Registry) -> None:
+    registry.admit(A, 1, 5)
+    with pytest.raises(PolicyError, match="belongs to VM"):
+        registry.admit(B, 1, 5)
+    with pytest.raises(PolicyError, match="has slot 5"):
+        registry.admit(A, 1, 6)
+
+
+def test_a_forgotten_vm_frees_its_slot_and_may_be_forgotten_twice(registry: Registry) -> None:
+    registry.admit(A, 1, 5)
+    registry.forget(A)
+    registry.forget(A)
+    assert registry.admit(B, 1, 5).slot == 5
+
+
+def test_only_admitted_vms_are_changed(registry: Registry) -> None:
+    with pytest.raises(PolicyError, match="not in root's registry"):
+        registry.update(A, disk_backend="copy")

@@ -1,0 +1,112 @@
+"""What a runner does with each verdict of the journal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from farm_facts import steps
+
+from banger.contracts.calls import StageCall
+from banger.contracts.errors import BangerError, InternalError, PolicyError, StageFailedError
+from banger.contracts.journal import Claim, Journal, Verdict
+from banger.contracts.runner import Next, run_step
+from banger.pipelines import CREATE
+
+CALL = steps(CREATE)[1]
+UNDO = CALL.model_copy(update={"step": "u03", "direction": "undo"})
+LAST_RESORT = CALL.model_copy(update={"unwinds": False})
+
+
+class RecordingJournal(Journal):
+    def __init__(self, verdict: Verdict, *, still_ours: bool = True) -> None:
+        object.__setattr__(self, "reports", [])
+        object.__setattr__(self, "_verdict", verdict)
+        object.__setattr__(self, "_still_ours", still_ours)
+
+    reports: list[tuple[str, Any]]
+    _verdict: Verdict
+    _still_ours: bool
+
+    def claim(self, call: StageCall, token: str) -> Claim:
+        return Claim(self._verdict, token)
+
+    def finished(self, call: StageCall, token: str, ms: float, data: dict[str, Any] | None) -> bool:
+        self.reports.append(("finished", data))
+        return self._still_ours
+
+    def failed(self, call: StageCall, token: str, ms: float, error: BangerError) -> bool:
+        self.reports.append(("failed", error))
+        return self._still_ours
+
+
+def run(
+    verdict: Verdict, effect: Any = lambda _request: {"x": 1}, call: StageCall = CALL, **more: Any
+) -> tuple[Next, BangerError | None, list[tuple[str, Any]]]:
+    journal = RecordingJournal(verdict, **more)
+    effects = {(call.stage, call.direction): effect}
+    after, error = run_step(call, journal, effects)
+    return after, error, journal.reports
+
+
+def raises(error: Exception) -> Any:
+    def effect(_request: object) -> None:
+        raise error
+
+    return effect
+
+
+def test_a_claimed_step_is_done_and_reported() -> None:
+    assert run(Verdict.GO) == (Next.CONTINUE, None, [("finished", {"x": 1})])
+
+
+@pytest.mark.parametrize(
+    ("verdict", "after"),
+    [
+        (Verdict.DONE, Next.CONTINUE),
+        (Verdict.BUSY, Next.RETRY),
+        (Verdict.OVER, Next.STOP),
+        (Verdict.UNWINDING, Next.UNWIND),
+    ],
+)
+def test_without_a_claim_nothing_is_done(verdict: Verdict, after: Next) -> None:
+    assert run(verdict, raises(AssertionError("acted"))) == (after, None, [])
+
+
+@pytest.mark.parametrize("verdict", [Verdict.CANCELLED, Verdict.BLOCKED, Verdict.EXHAUSTED])
+def test_a_refusal_fails_the_step_without_acting(verdict: Verdict) -> None:
+    after, error, reports = run(verdict, raises(AssertionError("acted")))
+    assert after is Next.UNWIND
+    assert reports == [("failed", error)]
+
+
+def test_a_failure_is_reported_and_unwound() -> None:
+    after, error, _ = run(Verdict.GO, raises(StageFailedError("no")))
+    assert (after, type(error)) == (Next.UNWIND, StageFailedError)
+
+
+def test_a_defect_is_an_internal_error_with_its_text() -> None:
+    _, error, _ = run(Verdict.GO, raises(KeyError("oops")))
+    assert isinstance(error, InternalError)
+    assert "oops" in error.brief
+
+
+def test_a_failed_undo_does_not_keep_the_others_from_being_tried() -> None:
+    assert run(Verdict.GO, raises(StageFailedError("no")), UNDO)[0] is Next.CONTINUE
+
+
+def test_a_job_with_nothing_to_undo_ends_where_it_fails() -> None:
+    assert run(Verdict.GO, raises(StageFailedError("no")), LAST_RESORT)[0] is Next.STOP
+
+
+def test_an_outcome_under_a_lost_claim_stops_the_chain() -> None:
+    assert run(Verdict.GO, still_ours=False)[0] is Next.STOP
+
+
+def test_what_is_not_admitted_is_not_done() -> None:
+    def refuse(_request: object) -> None:
+        raise PolicyError("no")
+
+    journal = RecordingJournal(Verdict.GO)
+    after, error = run_step(CALL, journal, {(CALL.stage, "do"): raises(AssertionError("acted"))}, refuse)
+    assert (after, type(error)) == (Next.UNWIND, PolicyError)
