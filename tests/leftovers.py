@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -50,10 +51,20 @@ def _mounts() -> Iterator[str]:
 
 
 def _processes() -> Iterator[str]:
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            argv = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if PROCESSES.search(argv) and "pytest" not in argv:
-            yield f"process {path.name}: {argv[:150]}"
+    """Yield what we, or nobody any more, is the parent of: not what a person runs in a shell beside us."""
+    argv = {path.name: _read(path / "cmdline").replace("\0", " ") for path in Path("/proc").glob("[0-9]*")}
+    ours = {pid for pid, text in argv.items() if PROCESSES.search(text) and "pytest" not in text}
+    parents = {pid: _read(Path("/proc", pid, "stat")).rpartition(")")[2].split()[1:2] for pid in ours}
+    for pid in ours:
+        top = pid
+        while (parent := next(iter(parents[top]), "1")) in ours:
+            top = parent
+        if parent in ("1", str(os.getpid())):
+            yield f"process {pid}: {argv[pid][:150]}"
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
