@@ -127,6 +127,11 @@ class HostPaths(NamedTuple):
         return self.state / "keys"
 
     @property
+    def verified(self) -> Path:
+        """What the worker has seen of images' digests, so that it reads each file once."""
+        return self.state / "verified"
+
+    @property
     def registry(self) -> Path:
         """Root's own registry, one JSON file a VM, readable by root alone."""
         return self.state / "registry"

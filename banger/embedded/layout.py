@@ -47,6 +47,7 @@ def directories(settings: Settings) -> tuple[tuple[Path, str, int], ...]:
         (host.kernels, "root", 0o755),
         (host.vms, worker, 0o711),
         (host.keys, worker, 0o700),
+        (host.verified, worker, 0o700),
         (host.registry, "root", 0o700),
         (farm.redis, worker, 0o700),
         (farm.logs, "root", 0o755),

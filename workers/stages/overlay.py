@@ -20,7 +20,7 @@ _DEADLINE_S = 30
 def do(request: OverlayRequest, ctx: StageContext) -> None:
     """Make what is missing. An overlay that is there is kept, whoever owns it by now."""
     paths = ctx.host.paths
-    Catalogue(paths).verify(request.image, paths.state / "verified")
+    Catalogue(paths).verify(request.image, paths.verified)
     directory = paths.vm(request.vm_id)
     directory.mkdir(exist_ok=True)
     directory.chmod(0o711)  # others pass through to the files they own, and see no names
