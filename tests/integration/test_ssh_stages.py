@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import subprocess
 import sys
 import threading
 import time
@@ -18,23 +15,21 @@ from typing import Literal
 import pytest
 from netns import private_network
 from pyroute2 import IPRoute
+from stand_in import ADDRESS, SSHD, VM, StandIn, make_key
 
 from banger.contracts.errors import CancelledError, StageFailedError, UnavailableError
-from banger.contracts.names import HostPaths, link_alias
+from banger.contracts.names import HostPaths
 from banger.contracts.requests import ExecRequest, GuestShutdownRequest, WaitReadyRequest
 from banger.ssh import identity_file
 from workers.host import StageContext, WorkHost
 from workers.stages import exec as exec_stage
 from workers.stages import guest_shutdown, wait_ready
 
-SSHD = Path("/usr/sbin/sshd")
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(not SSHD.exists(), reason="needs /usr/sbin/sshd (Debian's openssh-server)"),
 ]
 
-VM = "0123456789ab"
-ADDRESS = "127.0.0.1"
 DEADLINE_S = 10.0
 
 
@@ -49,48 +44,6 @@ class Output:
     def emit(self, stream: Literal["stdout", "stderr"], chunk: bytes) -> None:
         self.chunks.append(chunk)
         setattr(self, stream, getattr(self, stream) + chunk)
-
-
-class StandIn:
-    """An sshd with the VM's host key, which can be started late, and stopped."""
-
-    def __init__(self, paths: HostPaths, directory: Path) -> None:
-        self._paths = paths
-        self._directory = directory
-        self._process: subprocess.Popen[bytes] | None = None
-        paths.keys.mkdir(parents=True)
-        paths.vm(VM).mkdir(parents=True)
-        make_key(identity_file(paths))
-        make_key(paths.host_key(VM))
-        self.trust(paths.host_key(VM))
-
-    def trust(self, key: Path) -> None:
-        public = key.with_suffix(".pub").read_text()
-        self._paths.known_hosts(VM).write_text(f"{link_alias(VM)} {public}")
-
-    def start(self, *, instead: str = "") -> None:
-        """Start it; ``instead`` is what it runs in place of any command: a stand-in must never power off."""
-        config = self._directory / "sshd_config"
-        config.write_text(
-            f"ListenAddress {ADDRESS}\nHostKey {self._paths.host_key(VM)}\nPidFile none\nUsePAM no\n"
-            f"AuthorizedKeysFile {identity_file(self._paths)}.pub\nStrictModes no\n"
-            "PermitRootLogin prohibit-password\nMaxStartups 100\n"
-            + (f"ForceCommand {instead}\n" if instead else "")
-        )
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-        self._process = subprocess.Popen(
-            [SSHD, "-D", "-q", "-f", config], stdin=subprocess.DEVNULL, start_new_session=True
-        )
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-
-def make_key(path: Path) -> None:
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", path], check=True)
 
 
 @pytest.fixture
@@ -264,7 +217,7 @@ def test_a_guest_that_does_not_admit_our_key_is_not_ready(stand_in: StandIn, ctx
     admitted.write_text("")
     stand_in.start()
     with pytest.raises(StageFailedError, match="did not answer SSH") as caught:
-        wait_ready.do(ready(timeout_s=1), ctx)
+        wait_ready.do(ready(timeout_s=3), ctx)
     assert "Permission denied" in caught.value.details
 
 
@@ -290,14 +243,14 @@ def test_a_guest_that_leaves_the_network_was_shut_down_gracefully(
     stand_in: StandIn, ctx: StageContext, tmp_path: Path
 ) -> None:
     stand_in.start(instead=f'echo "$SSH_ORIGINAL_COMMAND" > {tmp_path}/asked; ip link set lo down')
-    wait_for_port()
+    stand_in.wait_for_port()
     assert shut_down(ctx, timeout_s=DEADLINE_S)
     assert (tmp_path / "asked").read_text() == "sh -c 'sync; poweroff'; exit $?\n"
 
 
 def test_a_guest_that_stays_falls_through_in_time(stand_in: StandIn, ctx: StageContext) -> None:
     stand_in.start(instead="true")
-    wait_for_port()
+    stand_in.wait_for_port()
     started = time.monotonic()
     assert not shut_down(ctx, timeout_s=1)
     assert time.monotonic() - started < DEADLINE_S
@@ -305,7 +258,7 @@ def test_a_guest_that_stays_falls_through_in_time(stand_in: StandIn, ctx: StageC
 
 def test_a_guest_without_poweroff_is_not_waited_for(stand_in: StandIn, ctx: StageContext) -> None:
     stand_in.start(instead="exit 127")
-    wait_for_port()
+    stand_in.wait_for_port()
     started = time.monotonic()
     assert not shut_down(ctx, timeout_s=60)
     assert time.monotonic() - started < DEADLINE_S
@@ -319,15 +272,6 @@ def test_a_guest_that_is_off_already_is_no_error(stand_in: StandIn, ctx: StageCo
 
 def test_a_timeout_of_zero_asks_nothing(stand_in: StandIn, ctx: StageContext, tmp_path: Path) -> None:
     stand_in.start(instead=f"touch {tmp_path}/asked")
-    wait_for_port()
+    stand_in.wait_for_port()
     assert not shut_down(ctx, timeout_s=0)
     assert not (tmp_path / "asked").exists()
-
-
-def wait_for_port() -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while time.monotonic() < deadline:
-        with contextlib.suppress(ConnectionRefusedError):
-            socket.create_connection((ADDRESS, 22), timeout=DEADLINE_S).close()
-            return
-    raise TimeoutError("the stand-in did not start")
