@@ -67,15 +67,16 @@ def up(
 def status(settings: Settings) -> FarmStatus:
     """Return the farm as it is now; without a supervisor, no service runs."""
     paths = farm_paths(settings)
-    services: tuple[ServiceStatus, ...] = ()
     pid = holder(paths.lock_file)
+    found = FarmStatus()
     with contextlib.suppress(FileNotFoundError):
         if pid is not None:
-            services = FarmStatus.model_validate_json(paths.status_file.read_bytes()).services
+            found = FarmStatus.model_validate_json(paths.status_file.read_bytes())
+    services = found.services
     if settings.redis_url is not None:
         external = ServiceStatus(name="redis", state="external", serves=_without_password(settings.redis_url))
         services = (external, *services)
-    return FarmStatus(pid=pid, services=services)
+    return FarmStatus(pid=pid, since=found.since, services=services)
 
 
 def down(settings: Settings) -> bool:

@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from banger.contracts.errors import ConflictError
@@ -32,13 +33,14 @@ def supervise(plan: Plan) -> None:
     """Run the plan until SIGTERM or SIGINT, then stop every service; ConflictError when one already does."""
     with _hold(plan.lock_file), _wakeups() as wakeups:
         children = {service.name: Child(service) for service in plan.services}
+        since = datetime.now(UTC)
         try:
             while not wakeups.asked_to_end:
                 _step(children)
-                _publish(plan, children)
+                _publish(plan, children, since)
                 wakeups.wait(_tick(children))
         finally:
-            _stop(plan, children)
+            _stop(plan, children, since)
             plan.status_file.unlink(missing_ok=True)
 
 
@@ -55,23 +57,23 @@ def _tick(children: dict[str, Child]) -> float:
     return IDLE_TICK_S if at_rest else STARTING_TICK_S
 
 
-def _stop(plan: Plan, children: dict[str, Child]) -> None:
+def _stop(plan: Plan, children: dict[str, Child], since: datetime) -> None:
     """Stop group after group; within a group all at once, each with its own bound, then killed."""
     for names in plan.stop_order:
         group = [children[name] for name in names]
         for child in group:
             child.ask_to_end()
-        _publish(plan, children)
+        _publish(plan, children, since)
         asked = time.monotonic()
         for child in group:
             child.end(asked + child.service.stop_s)
-        _publish(plan, children)
+        _publish(plan, children, since)
 
 
-def _publish(plan: Plan, children: dict[str, Child]) -> None:
+def _publish(plan: Plan, children: dict[str, Child], since: datetime) -> None:
     """Write the status file whole, when it says something new."""
-    status = FarmStatus(pid=os.getpid(), services=tuple(child.status() for child in children.values()))
-    text = status.model_dump_json(indent=2)
+    services = tuple(child.status() for child in children.values())
+    text = FarmStatus(pid=os.getpid(), since=since, services=services).model_dump_json(indent=2)
     with contextlib.suppress(FileNotFoundError):
         if plan.status_file.read_text() == text:
             return

@@ -117,6 +117,7 @@ def test_up_starts_every_service_and_status_shows_each(settings):
     said = []
     status = control.up(settings, progress=said.append)
     assert status.ready
+    assert status.since
     assert [one.name for one in status.services] == SERVICES
     assert {one.state for one in status.services} == {"running"}
     assert all(one.pid and one.since and one.restarts == 0 and one.serves for one in status.services)
