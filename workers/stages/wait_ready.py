@@ -23,7 +23,7 @@ def do(request: WaitReadyRequest, ctx: StageContext) -> None:
     key answers. CancelledError and UnavailableError when the job or the worker ends meanwhile.
     """
     started = time.monotonic()
-    said = "nothing answers at its address"
+    said = "no connection has got as far as a key exchange"
     while (waited_s := time.monotonic() - started) < request.timeout_s:
         if ctx.cancelled():
             raise CancelledError("cancelled while the guest was booting")
@@ -32,9 +32,10 @@ def do(request: WaitReadyRequest, ctx: StageContext) -> None:
         # Short, since a lost packet costs a second of TCP's own waiting; longer for guests that are slow.
         if not _shows_banner(request.address, min(1.0, max(0.2, waited_s / 20))):
             continue
-        said = _try_command(request, ctx, request.timeout_s - waited_s)
-        if not said:
+        refusal = _try_command(request, ctx, request.timeout_s - waited_s)
+        if refusal is None:
             return
+        said = refusal or said  # an attempt that was cut off says less than one before it
     raise StageFailedError(
         f"the guest did not answer SSH within {request.timeout_s:g} s",
         details=said,
@@ -51,8 +52,8 @@ def _shows_banner(address: str, connect_s: float) -> bool:
         return False
 
 
-def _try_command(request: WaitReadyRequest, ctx: StageContext, left_s: float) -> str:
-    """Run ``true`` in the guest; return what speaks against it, or nothing when it ran."""
+def _try_command(request: WaitReadyRequest, ctx: StageContext, left_s: float) -> str | None:
+    """Run ``true`` in the guest; return None when it ran, else what ssh said, nothing when it was cut off."""
     said = bytearray()
     argv = ssh_argv(ctx.host.paths, request.vm_id, request.address, ("true",), dial_s=_DIAL_S)
     result = stream(
@@ -68,4 +69,4 @@ def _try_command(request: WaitReadyRequest, ctx: StageContext, left_s: float) ->
             details=f"{request.address}: {text}",
             resolution=f"The guest's console: {ctx.host.paths.serial_log(request.vm_id)}",
         )
-    return "" if result.code == 0 else text or f"its SSH server answered, but no command ran ({result.ended})"
+    return None if result.code == 0 else text
