@@ -61,7 +61,10 @@ def choose_accelerator(host: RootHost) -> Choice:
 
 def kvm_groups() -> tuple[int, ...] | None:
     """Return the groups that a VMM needs to open /dev/kvm, often none; None where no group would do."""
-    found = DEVICE.stat()
+    try:
+        found = DEVICE.stat()
+    except FileNotFoundError:
+        return None
     if found.st_mode & _READ_WRITE == _READ_WRITE:
         return ()
     if found.st_gid != 0 and stat.S_IMODE(found.st_mode) >> 3 & _READ_WRITE == _READ_WRITE:

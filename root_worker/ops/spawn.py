@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import shlex
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -14,6 +16,8 @@ from root_worker.vmm import shim
 from root_worker.vmm.jail import Launched
 
 _DEADLINE_S = 10
+
+_log = logging.getLogger("root_worker.spawn")
 
 
 def spawn(
@@ -33,9 +37,10 @@ def spawn(
     Its output goes to the log (``log_bytes`` in both halves together); ``pid_fd`` holds the same answer
     before the program runs. It has no capabilities, no groups but ``groups``, and cannot gain privileges.
     """
+    whole = [*demoted(uid, groups), *argv]
     plan = {
         "generation": generation,
-        "argv": [*demoted(uid, groups), *argv],
+        "argv": whole,
         "uid": uid,
         "vmm_fds": list(fds),
         "log_fd": log.newer,
@@ -43,6 +48,8 @@ def spawn(
         "log_bytes": log_bytes,
         "pid_fd": pid_fd,
     }
+    # The door's own line shows the shim; this one can be pasted where the descriptors are given.
+    _log.info("starting %s", shlex.join(whole))
     answer = shell.run(
         (str(Path(sys.executable).resolve()), "-I", "-S", shim.__file__, link_alias(vm_id)),
         stdin=json.dumps(plan).encode(),

@@ -29,9 +29,7 @@ def do(request: LaunchRequest, host: RootHost) -> dict[str, Any]:
     policy.check(request, host.policy)
     host.registry.admit(request.vm_id, request.generation, request.slot)
     with jail.locked(host.paths, request.vm_id) as home:
-        launched = _already_launched(request, host, home)
-        if launched is None:
-            launched = _launch(request, host, home)
+        launched = _already_launched(request, host, home) or _launch(request, host, home)
         entry = host.registry.update(request.vm_id, vmm=launched.vmm, shim=launched.shim)
     return {"pid": launched.vmm.pid, "accelerator": entry.accelerator}
 
@@ -49,14 +47,16 @@ def undo(request: UndoRequest, host: RootHost) -> None:
 def _already_launched(request: LaunchRequest, host: RootHost, home: Path) -> jail.Launched | None:
     """Return this start's VMM when it lives, also where the worker died before it could record it."""
     alive = running.find(host, request.vm_id)
-    if not any(alive):
+    if not alive.vmms:
+        for shim in alive.shims:
+            kill.end_shim(shim)  # its VMM has just ended
         return None
     launched = jail.read_pids(home)
     if launched and launched.generation == request.generation and launched.vmm in alive.vmms:
         return launched
     raise StageFailedError(
         f"VM {request.vm_id} still runs from an earlier start",
-        details=f"processes: {', '.join(str(process.pid) for group in alive for process in group)}",
+        details=f"process {', '.join(str(process.pid) for process in alive.vmms)}",
         resolution="Kill it, then start it again.",
     )
 
@@ -81,6 +81,7 @@ def _launch(request: LaunchRequest, host: RootHost, home: Path) -> jail.Launched
 def _spawn(request: LaunchRequest, host: RootHost, home: Path, log: serial_log.SerialLog) -> jail.Launched:
     slot = host.policy.slot(request.slot)
     accelerator = choose_accelerator(host).accelerator
+    host.registry.update(request.vm_id, accelerator=accelerator)
     with ExitStack() as stack:
         tap_fd = open_tap(request.vm_id)
         stack.callback(os.close, tap_fd)
@@ -110,7 +111,8 @@ def _spawn(request: LaunchRequest, host: RootHost, home: Path, log: serial_log.S
             log_bytes=host.policy.serial_log_mib * 1024 * 1024,
             pid_fd=pid_fd,
         )
-    host.registry.update(request.vm_id, vmm=launched.vmm, shim=launched.shim, accelerator=accelerator)
+    # Before it answers: from now on its disks are not idle, and this worker may be killed at any moment.
+    host.registry.update(request.vm_id, vmm=launched.vmm, shim=launched.shim)
     return launched
 
 

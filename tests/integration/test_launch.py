@@ -436,3 +436,36 @@ def test_the_vmm_and_its_log_survive_the_kill_of_the_workers_whole_group(host):
     os.truncate(older, 0)
     eventually(lambda: older.stat().st_size > 0)  # so it was filled and turned over after the worker's death
     assert launch.do(request(), host)["pid"] == vmm_of(host).pid
+
+
+KILLED_BEFORE_IT_RECORDS = """
+import os, signal
+from root_worker.registry import Registry
+update = Registry.update
+def die_when_it_matters(self, vm_id, **changes):
+    if "vmm" in changes:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return update(self, vm_id, **changes)
+Registry.update = die_when_it_matters
+"""
+
+
+def test_a_worker_killed_between_start_and_record_loses_no_vmm(host):
+    dead = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            KILLED_BEFORE_IT_RECORDS + WORKER,
+            host.policy.model_dump_json(),
+            request().model_dump_json(),
+        ],
+        check=False,
+    )
+    assert dead.returncode == -signal.SIGKILL
+    entry = host.registry.get(VM)
+    assert entry is not None
+    assert entry.vmm is None
+    (vmm,) = running.find(host, VM).vmms
+    assert launch.do(request(), host)["pid"] == vmm.pid
+    launch.undo(undo_request(), host)
+    assert not alive(vmm)
