@@ -14,10 +14,12 @@ setup: ## Install packages, the locked dependencies and the worker's user; a sec
 demo: setup ## Create a VM through both queues, run a command in it, delete it
 	@scripts/demo
 
-test: setup ## Everything: images, linters, all tests; the last line is pytest's count
+test: ## Everything: images, linters, all tests; the last line is pytest's count
+	@scripts/setup --tests
 	@scripts/test
 
-check: setup ## Linters, types, import contracts, root's budget
+check: ## Linters, types, import contracts, root's budget
+	@scripts/setup --tests
 	@scripts/check
 
 bench: setup ## The numbers that we promise, measured on this machine
