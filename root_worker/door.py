@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,8 @@ from banger.contracts.errors import BangerError, PolicyError
 from root_worker.policy import Policy, check
 
 log = logging.getLogger("root_worker.door")
+
+_TASK_ID = re.compile(r"[0-9a-f]{12}-[0-9a-f]{12}-u?[0-9]{2}-[a-z_]+")
 
 
 class RootTask(Task[Any, Any]):
@@ -69,16 +72,20 @@ def open_message(message: Any, task_name: str, policy: Policy, now: float) -> Cl
 
 
 def rebuild(message: Any, claims: Claims) -> None:
-    """Make body and headers from the claims: no errbacks, callbacks, eta, expiry, time limits or stamps."""
-    embed = message.payload[2]
+    """Make body and headers from the claims: no errbacks, callbacks, eta, expiry, time limits or stamps.
+
+    ``root_id`` and ``parent_id`` only link a chain's tasks for whoever watches; they are kept where they
+    look like ours.
+    """
+    embed, headers = message.payload[2], message.headers
     tail = embed.get("chain") if isinstance(embed, dict) else None
     call = claims.call
     message.headers = {
         "lang": "py",
         "task": claims.task,
         "id": claims.task_id,
-        "root_id": claims.task_id,
-        "parent_id": None,
+        "root_id": _task_id(headers.get("root_id")) or claims.task_id,
+        "parent_id": _task_id(headers.get("parent_id")),
         "group": None,
         "retries": 0,
         "timelimit": [None, None],
@@ -100,3 +107,7 @@ def rebuild(message: Any, claims: Claims) -> None:
     message.body = json.dumps(body)
     message.content_encoding = "utf-8"
     message._decoded_cache = None  # kombu keeps the decoded body; it must be read anew
+
+
+def _task_id(value: object) -> str | None:
+    return value if isinstance(value, str) and _TASK_ID.fullmatch(value) else None
