@@ -68,7 +68,7 @@ def ssh_argv(
         "ControlPath": "none",
         "LogLevel": "DEBUG1" if log else "ERROR",
     }
-    argv = [find_tool("ssh"), "-F", "/dev/null", "-p", str(PORT), "-tt" if tty else "-T"]
+    argv = [find_tool("ssh"), "-F", "none", "-p", str(PORT), "-tt" if tty else "-T"]
     if not tty:
         argv += ["-e", "none"]
     if log:

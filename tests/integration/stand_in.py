@@ -8,6 +8,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import psutil
+
 from banger.contracts.names import HostPaths, link_alias
 from banger.ssh import identity_file
 
@@ -57,10 +59,15 @@ class StandIn:
         raise TimeoutError("the stand-in did not start")
 
     def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        if self._process is None:
+            return
+        sessions = psutil.Process(self._process.pid).children(recursive=True)  # they would outlive it
+        self._process.kill()
+        self._process.wait()
+        for session in sessions:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                session.kill()
+        self._process = None
 
 
 def make_key(path: Path) -> None:

@@ -37,7 +37,7 @@ def test_the_guests_own_key_is_demanded_under_its_id() -> None:
 def test_only_the_farms_key_is_offered_and_nothing_is_asked_or_forwarded() -> None:
     argv = ssh.ssh_argv(PATHS, VM, "172.16.0.2", ("true",))
     options = options_of(argv)
-    assert argv[1:3] == ("-F", "/dev/null")
+    assert argv[1:3] == ("-F", "none")
     assert options["IdentityFile"] == "/state/keys/id_ed25519"
     assert (options["IdentitiesOnly"], options["IdentityAgent"]) == ("yes", "none")
     assert (options["BatchMode"], options["ForwardAgent"], options["ForwardX11"]) == ("yes", "no", "no")
