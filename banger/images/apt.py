@@ -16,6 +16,7 @@ from banger.contracts.errors import InvalidInputError
 from banger.shell import find_tool, run
 
 DEFAULT_SUITE = "bookworm"
+ARCHITECTURE = "amd64"
 
 _MERGED_USR = "/usr/share/mmdebstrap/hooks/merged-usr"
 _BOOTSTRAP_DEADLINE_S = 1800.0
@@ -62,6 +63,7 @@ def bootstrap(
         find_tool("mmdebstrap"),
         "--mode=root",
         "--format=directory",
+        f"--architectures={ARCHITECTURE}",
         f"--variant={variant}",
         # Unpacked packages alone do not say that /bin is /usr/bin; every suite of interest does.
         *([f"--hook-dir={_MERGED_USR}"] if variant == "extract" else ()),

@@ -18,6 +18,12 @@ from banger.images.kernel import current_kernel
 from banger.images.manifest import ImageManifest, Ssh, digest_file
 from banger.shell import find_tool
 
+# All that a build starts, asked for before it begins: nobody should learn of the last one after minutes.
+_TOOLS = (
+    *("mmdebstrap", "setpriv", "unshare"),
+    *("mkfs.ext4", "debugfs"),
+    *("depmod", "modprobe", "cpio", "zstd"),
+)
 _LOCK_WAIT_S = 1800.0
 
 Progress = Callable[[str], None]
@@ -120,7 +126,7 @@ def _check(name: str, as_name: str | None) -> tuple[Recipe, str]:
             "Building an image needs root: its files belong to root and other system users",
             resolution=f"Run it with sudo: sudo banger image build {name}",
         )
-    for tool in ("mmdebstrap", "mkfs.ext4", "cpio", "depmod", "zstd"):
+    for tool in _TOOLS:
         find_tool(tool)
     return recipe, called
 

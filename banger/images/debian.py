@@ -14,6 +14,7 @@ WITHOUT = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*", "/usr
 _UNWANTED = (
     "etc/ssh/ssh_host_*_key*",  # every guest has a key of its own, written by the host
     "etc/resolv.conf",
+    "etc/update-motd.d/*",  # two processes more for every command over SSH
     "var/lib/apt/lists/*",
     "var/cache/apt/*.bin",
     "var/lib/systemd/random-seed",

@@ -9,7 +9,7 @@ from pathlib import Path
 from banger.contracts.errors import ToolFailedError
 from banger.contracts.names import HostPaths
 from banger.images import store
-from banger.images.apt import bootstrap
+from banger.images.apt import ARCHITECTURE, bootstrap
 from banger.images.bzimage import extract_vmlinux
 from banger.images.catalogue import Catalogue
 from banger.images.initrd import make_initrd
@@ -53,7 +53,7 @@ def build_kernel(
         manifest = KernelManifest.seal(
             version=version,
             suite=suite,
-            architecture="amd64",
+            architecture=ARCHITECTURE,
             created=datetime.now(UTC),
             files={file.name: digest_file(file) for file in sorted(built.iterdir())},
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -148,6 +149,7 @@ def mentioning(path: Path) -> list[str]:
     return found
 
 
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_guest_s_scripts_are_clean(name: str) -> None:
     subprocess.run(["shellcheck", "--shell=sh", "-"], input=SCRIPTS[name].read_text(), text=True, check=True)
@@ -178,4 +180,4 @@ def test_network_up_configures_the_card_with_our_mac_and_may_run_twice(tmp_path:
         ["unshare", "--net", "--mount", "sh", "-c", around], capture_output=True, text=True, check=True
     ).stdout
     assert said.split()[2] == "172.16.0.2/24"
-    assert said.splitlines()[1].strip() == "default via 172.16.0.1 dev card"
+    assert said.splitlines()[1].startswith("default via 172.16.0.1 dev card")
