@@ -147,9 +147,14 @@ class Farm:
         **wanted: Any,
     ) -> Outcome:
         """Run a command in a VM of its own, which is gone afterwards unless ``keep``."""
-        wanted.setdefault("ttl_s", None if keep else self.settings.run_ttl_s)
-        spec = self.spec(name or f"run-{new_id()}", ephemeral=not keep, **wanted)
+        spec = self.run_spec(name, keep=keep, **wanted)
         return self.submit_run(spec, argv, timeout_s, keep=keep).wait(on_event, on_output)
+
+    def run_spec(self, name: str | None = None, *, keep: bool = False, **wanted: Any) -> VmSpec:
+        """Return the specification of a VM for one command; unless kept, it does not outlive ``run_ttl_s``."""
+        if wanted.get("ttl_s") is None and not keep:
+            wanted["ttl_s"] = self.settings.run_ttl_s
+        return self.spec(name or f"run-{new_id()}", ephemeral=not keep, **wanted)
 
     def submit(self, pipeline: Pipeline, ref: str, **params: Any) -> Submission:
         """Ask for a pipeline of an existing VM and return at once."""

@@ -14,11 +14,12 @@ import selectors
 import shlex
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Literal, NamedTuple
+from typing import IO, Literal, NamedTuple, NoReturn
 
 from banger.contracts.errors import ToolFailedError
 
@@ -190,6 +191,39 @@ def spawn(argv: Sequence[str], *, env: dict[str, str], output: Path) -> subproce
         )
     log.info("started %s as %d", shlex.join(argv), process.pid)
     return process
+
+
+def attached(argv: Sequence[str], *, deadline_s: float | None = None) -> int:
+    """Run a program on our own stdin, stdout and stderr and return its exit code (negative: the signal).
+
+    It stays in our process group, so that the terminal's Ctrl-C reaches it too. TimeoutError when the
+    deadline (seconds) passes; the program is killed then, as it is on any exception.
+    """
+    with subprocess.Popen(_absolute(argv), env=_terminal_environment()) as process:
+        try:
+            return process.wait(deadline_s)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"{argv[0]} did not end within {deadline_s:g} s") from None
+        finally:
+            process.kill()
+
+
+def become(argv: Sequence[str]) -> NoReturn:
+    """Become another program, on our own terminal, for good."""
+    argv = _absolute(argv)
+    sys.stdout.flush()
+    os.execve(argv[0], argv, _terminal_environment())  # noqa: S606 - no shell is what we want
+
+
+def _absolute(argv: Sequence[str]) -> tuple[str, ...]:
+    if not argv or not argv[0].startswith("/"):
+        raise ValueError(f"argv[0] must be an absolute path: {argv[:1]}")
+    return tuple(argv)
+
+
+def _terminal_environment() -> dict[str, str]:
+    """Return the fixed environment, and what kind of terminal we are on."""
+    return ENVIRONMENT | {name: os.environ[name] for name in ("TERM", "COLORTERM") if name in os.environ}
 
 
 def _communicate(

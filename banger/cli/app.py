@@ -1,0 +1,34 @@
+"""The whole command line: ``banger`` and its groups."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from banger import __version__
+from banger.cli import config, doctor, events, farm, host, image, run, vm
+from banger.cli.group import command, group, require_command
+
+app = group("A job-queue worker farm for microVMs.", completion=True)
+
+
+@app.callback()
+def _(
+    ctx: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
+    if version:
+        typer.echo(f"banger {__version__}")
+        raise typer.Exit
+    require_command(ctx)
+
+
+app.add_typer(vm.app, name="vm")
+command(app, "run")(run.run)
+app.add_typer(image.app, name="image")
+app.add_typer(image.kernels, name="kernel")
+app.add_typer(host.app, name="host")
+app.add_typer(farm.app, name="farm")
+command(app, "events")(events.events)
+command(app, "doctor")(doctor.doctor)
+app.add_typer(config.app, name="config")

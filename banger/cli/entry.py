@@ -1,0 +1,48 @@
+"""The entry point: from an argv to an exit code, with no traceback for what went wrong on purpose."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+from typer.main import get_command
+
+from banger.cli.app import app
+from banger.cli.failure import say_error, say_unexpected, say_usage
+from banger.cli.session import Session
+from banger.contracts.errors import BangerError
+
+FAILED = 1
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+def main(argv: Sequence[str] | None = None, session: Session | None = None) -> int:
+    """Run one command line and return its exit code; docs/cli.md lists them."""
+    session = session or Session()
+    try:
+        code = get_command(app).main(
+            args=None if argv is None else list(argv), prog_name="banger", standalone_mode=False, obj=session
+        )
+        sys.stdout.flush()
+    except BangerError as error:
+        say_error(error)
+        return session.failure_code if error.exit_code == FAILED else error.exit_code
+    except typer.TyperException as error:
+        say_usage(error)
+        return error.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:
+        _forget_stdout()
+        return FAILED
+    except Exception as error:
+        say_unexpected(error)
+        return session.failure_code
+    return int(code or 0)
+
+
+def _forget_stdout() -> None:
+    """Nobody reads us any more: keep the interpreter from complaining when it flushes at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,63 @@
+"""A VM's timeline as a table: for each job its stages, where they ran, when they began, how long it took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from banger.cli.columns import columns
+from banger.cli.progress import title
+from banger.contracts.durations import format_duration
+
+if TYPE_CHECKING:
+    from banger.events import Event
+
+_HEADING = ("STAGE", "QUEUE", "AT", "TOOK", "")
+
+
+def timeline_text(events: Sequence[Event]) -> str:
+    """Return what happened to a VM, oldest job first; events of one job come together."""
+    jobs = list(dict.fromkeys(event.job for event in events))
+    ordered = sorted(events, key=lambda event: jobs.index(event.job))
+    return "\n\n".join(_job_text(list(group)) for _, group in groupby(ordered, key=lambda event: event.job))
+
+
+def _job_text(events: list[Event]) -> str:
+    first, last = events[0], events[-1]
+    began = min(_began(event) for event in events)
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(began))
+    ended = [event for event in events if event.kind in ("finished", "failed")]
+    known = {(event.stage, event.direction, event.unwinding) for event in ended}
+    # A stage that was begun and is not over: at work now, or its worker died in it.
+    open_ = [
+        event
+        for event in events
+        if event.kind == "started" and (event.stage, event.direction, event.unwinding) not in known
+    ]
+    rows = [_cells(event, began) for event in sorted([*ended, *open_], key=_began)]
+    table = columns(_HEADING, rows) if rows else ""
+    in_stages = format_duration(sum(event.ms or 0.0 for event in ended) / 1000)
+    total = f"total {format_duration(last.at - began)}, of which {in_stages} in stages"
+    how = (
+        f" -> {last.state}" if last.kind == "settled" else f": {last.kind}" if last.kind == "refused" else ""
+    )
+    return "\n".join(
+        part for part in (f"{first.pipeline}{how} ({when}, job {first.job})", table, total) if part
+    )
+
+
+def _cells(event: Event, began: float) -> tuple[object, ...]:
+    remark = "unwinding" if event.unwinding else ""
+    if event.kind == "failed":
+        brief = (event.error or {}).get("brief", "")
+        remark = f"{remark} failed: {brief}".strip()
+    elif event.kind == "started":
+        remark = f"{remark} not over".strip()
+    took = "" if event.ms is None else format_duration(event.ms / 1000)
+    return title(event), event.queue, f"{_began(event) - began:.3f}s", took, remark or "ok"
+
+
+def _began(event: Event) -> float:
+    return event.at - (event.ms or 0.0) / 1000

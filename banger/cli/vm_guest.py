@@ -1,0 +1,166 @@
+"""Into a guest and back: a shell, a command, files. Over SSH, from the host that the VM runs on."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from banger.cli import options
+from banger.cli.session import Session, session_of
+from banger.contracts.errors import BangerError, InvalidInputError
+
+if TYPE_CHECKING:
+    from banger.guest_copy import SshArgv
+    from banger.records import Record
+
+EXEC_FAILED = 125  # as docker has it: the fault is ours, not the command's
+_DIAL_S = 10
+_COPY_DEADLINE_S = 3600.0
+
+
+def ssh(ctx: typer.Context, name: options.Ref) -> int:
+    """Open a shell in a VM.
+
+    \b
+    Examples:
+      banger vm ssh dev
+    """
+    from banger.shell import become
+    from banger.ssh import ssh_argv
+
+    session = session_of(ctx)
+    record = running_here(session, name)
+    become(ssh_argv(session.settings.paths, record.id, str(record.address), tty=True, dial_s=_DIAL_S))
+
+
+def exec_(
+    ctx: typer.Context,
+    name: options.Ref,
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="The command, word for word.")],
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", metavar="TIME", help="Cut the command off after this time.")
+    ] = None,
+    tty: Annotated[bool, typer.Option("--tty", "-t", help="Give the command a terminal.")] = False,
+) -> int:
+    """Run a command in a VM.
+
+    It has this terminal's stdin, stdout and stderr. The exit code is the command's, and 125 where banger
+    itself failed. No shell takes the words apart: ask for one where you want one.
+
+    \b
+    Examples:
+      banger vm exec dev -- uname -a
+      banger vm exec dev -- sh -c 'cd /srv && ls | wc -l'
+      tar -c src | banger vm exec dev --timeout 1m -- tar -x -C /srv
+    """
+    from banger.shell import attached
+    from banger.ssh import OWN_FAILURE, guest_answered, own_words, ssh_argv
+
+    session = session_of(ctx)
+    session.failure_code = EXEC_FAILED
+    timeout_s = options.duration(timeout)
+    record = running_here(session, name)
+    with tempfile.NamedTemporaryFile(prefix="banger-ssh-") as log:
+        argv = ssh_argv(
+            session.settings.paths,
+            record.id,
+            str(record.address),
+            command,
+            tty=tty,
+            dial_s=_DIAL_S,
+            log=Path(log.name),
+        )
+        try:
+            code = attached(argv, deadline_s=timeout_s)
+        except TimeoutError:
+            raise BangerError(f"the command did not end within {timeout_s:g} s and was cut off") from None
+        said = log.read().decode(errors="replace")
+    if code < 0 or (code == OWN_FAILURE and not guest_answered(said)):
+        raise BangerError(
+            f"the connection to {record.name} failed",
+            details=own_words(said)[-2000:],
+            resolution=f"`banger vm logs {record.name}` shows the guest's console.",
+        )
+    return code
+
+
+def cp(
+    ctx: typer.Context,
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="PATH, or NAME:PATH in a VM.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="PATH, or NAME:PATH in a VM.")],
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", metavar="TIME", help="Give up after this time (1h).")
+    ] = None,
+) -> int:
+    """Copy a file or a directory into a VM or out of it.
+
+    A path in a VM is relative to /root. As with scp, a local name with a colon is written ./like:this.
+
+    \b
+    Examples:
+      banger vm cp Makefile dev:/srv/
+      banger vm cp dev:/var/log ./dev-log
+    """
+    from banger.guest_copy import copy_from_guest, copy_to_guest
+
+    session = session_of(ctx)
+    deadline_s = options.duration(timeout) or _COPY_DEADLINE_S
+    from_guest, to_guest = parse_place(source), parse_place(target)
+    if from_guest is not None and to_guest is None:
+        left_out = copy_from_guest(
+            _ssh_to(session, from_guest.vm), from_guest.path, Path(target), deadline_s=deadline_s
+        )
+        for path in left_out:
+            typer.echo(f"banger: left out {path}: it is no file, directory or link within the copy", err=True)
+    elif to_guest is not None and from_guest is None:
+        copy_to_guest(_ssh_to(session, to_guest.vm), Path(source), to_guest.path, deadline_s=deadline_s)
+    else:
+        raise InvalidInputError(
+            "one side of a copy is a VM, the other is this machine",
+            details=f"{source} -> {target}",
+            resolution="Write the VM's side NAME:PATH, and a local name with a colon ./like:this.",
+        )
+    return 0
+
+
+class Place(NamedTuple):
+    """A path in a VM."""
+
+    vm: str
+    path: str
+
+
+def parse_place(text: str) -> Place | None:
+    """Return the place that ``NAME:PATH`` names (no path: root's home), or None for a local path."""
+    vm, colon, path = text.partition(":")
+    if not colon or not vm or "/" in vm:
+        return None
+    return Place(vm, path or ".")
+
+
+def running_here(session: Session, ref: str) -> Record:
+    """Return a VM that runs on this very host; WrongStateError or InvalidInputError otherwise."""
+    record = session.farm.require_running(ref)
+    require_here(session, record)
+    return record
+
+
+def require_here(session: Session, record: Record) -> None:
+    """Raise InvalidInputError for a VM of another host."""
+    if record.host != session.settings.host:
+        raise InvalidInputError(
+            f"VM {record.name} is on host {record.host}, and this is {session.settings.host}",
+            details="guests can be reached from their own host alone",
+            resolution=f"Run this command on {record.host}.",
+        )
+
+
+def _ssh_to(session: Session, ref: str) -> SshArgv:
+    from banger.ssh import ssh_argv
+
+    record = running_here(session, ref)
+    return partial(ssh_argv, session.settings.paths, record.id, str(record.address))

@@ -1,0 +1,218 @@
+"""The checks: each a small pure judgement over the facts, with what it means and how to mend it."""
+
+from __future__ import annotations
+
+from banger.doctor.facts import OPTIONAL_TOOLS, TOOLS, Facts, Tool
+from banger.doctor.report import Check, fail, ok, warn
+
+_LITTLE_MIB = 10 * 1024
+_TOO_LITTLE_MIB = 1024
+_ASK_ROOT = "Run it with sudo to know."
+
+
+def examine(facts: Facts) -> list[Check]:
+    """Return all checks, in the order in which a person would mend things."""
+    return [
+        *(tool_check(tool, facts) for tool in TOOLS),
+        *(tun(facts), bridge(facts), nftables(facts), loop(facts)),
+        *(worker_user(facts), cgroup(facts), state_directory(facts)),
+        *(reflink(facts), snapshot_target(facts), disk_backend(facts), accelerator(facts)),
+        *(images(facts), redis(facts)),
+        *(() if facts.redis.problem else (redis_policy(facts), redis_append_only(facts), queues(facts))),
+    ]
+
+
+def tool_check(tool: Tool, facts: Facts) -> Check:
+    """Is a program there?"""
+    version = facts.tools.get(tool.name)
+    meaning = (
+        f"{tool.name} {tool.purpose}"
+        if tool.purpose.split()[0].endswith("s")
+        else f"needed for {tool.purpose}"
+    )
+    if version is not None:
+        return ok(tool.name, version, meaning)
+    remedy = f"apt-get install {tool.package}"
+    if tool.name in OPTIONAL_TOOLS or (tool.name == "redis-server" and not facts.own_redis):
+        return warn(tool.name, "not installed", meaning, remedy)
+    if tool.for_images:
+        return warn(tool.name, "not installed", f"{meaning}: images cannot be built here", remedy)
+    return fail(tool.name, "not installed", meaning, remedy)
+
+
+def tun(facts: Facts) -> Check:
+    """Can taps be made?"""
+    meaning = "a guest's network card is a tap on this host"
+    if facts.tun:
+        return ok("tun", "/dev/net/tun", meaning)
+    return fail("tun", "no /dev/net/tun", meaning, "modprobe tun")
+
+
+def bridge(facts: Facts) -> Check:
+    """Can bridges be made?"""
+    meaning = "guests' taps are joined by a bridge"
+    if facts.bridge:
+        return ok("bridge", "in the kernel", meaning)
+    return fail("bridge", "not in this kernel", meaning, "modprobe bridge, or use a kernel that has it")
+
+
+def nftables(facts: Facts) -> Check:
+    """Can packets be filtered?"""
+    meaning = "guests are kept from using each other's addresses, and NAT is made, by nftables"
+    if facts.nftables is None:
+        return warn("nftables", "unknown", meaning, _ASK_ROOT)
+    if facts.nftables:
+        return ok("nftables", "in the kernel", meaning)
+    return fail("nftables", "not in this kernel", meaning, "modprobe nf_tables, or use a kernel that has it")
+
+
+def loop(facts: Facts) -> Check:
+    """Are there loop devices?"""
+    meaning = "dm-snapshot needs block devices of files"
+    if facts.loop:
+        return ok("loop", "/dev/loop-control", meaning)
+    return warn(
+        "loop", "no /dev/loop-control", meaning, "modprobe loop; without it, another disk backend is used"
+    )
+
+
+def worker_user(facts: Facts) -> Check:
+    """Is there somebody to be for the unprivileged worker?"""
+    name, meaning = facts.worker_user, "the unprivileged worker, Redis and Flower run as a system user"
+    if facts.worker_user_exists:
+        return ok("worker user", name, meaning)
+    return fail(
+        "worker user", f"no user {name}", meaning, f"useradd --system --user-group --no-create-home {name}"
+    )
+
+
+def cgroup(facts: Facts) -> Check:
+    """Which cgroups?"""
+    return ok("cgroup", f"version {facts.cgroup}", "both versions will do")
+
+
+def state_directory(facts: Facts) -> Check:
+    """Is there room?"""
+    disk = facts.disk
+    found = f"{disk.directory} on {disk.file_system}, {disk.free_mib / 1024:.1f} GiB free"
+    meaning = "images and VM disks are sparse files there, and grow as guests write"
+    if disk.free_mib < _TOO_LITTLE_MIB:
+        return fail("state directory", found, meaning, "Make room, or move it: set state_dir.")
+    if disk.free_mib < _LITTLE_MIB:
+        return warn("state directory", found, meaning, "Make room, or move it: set state_dir.")
+    return ok("state directory", found, meaning)
+
+
+def reflink(facts: Facts) -> Check:
+    """Can the file system clone?"""
+    meaning = "with FICLONE a system disk is made in well under a millisecond, whatever its size"
+    if facts.disk.reflink is None:
+        return warn("reflink", "unknown", meaning, _ASK_ROOT)
+    if facts.disk.reflink:
+        return ok("reflink", f"works on {facts.disk.file_system}", meaning)
+    remedy = "Put state_dir on XFS or btrfs; without it, dm-snapshot or a copy is used."
+    return warn("reflink", f"not on {facts.disk.file_system}", meaning, remedy)
+
+
+def snapshot_target(facts: Facts) -> Check:
+    """Does device-mapper know snapshots?"""
+    meaning = "with dm-snapshot a system disk shares its base on any file system"
+    if facts.snapshot_target is None:
+        return warn("dm-snapshot", "unknown", meaning, _ASK_ROOT)
+    if facts.snapshot_target:
+        return ok("dm-snapshot", "in the kernel", meaning)
+    remedy = "Use a kernel with DM_SNAPSHOT; without it, reflink or a copy is used."
+    return warn("dm-snapshot", "not in this kernel", meaning, remedy)
+
+
+def disk_backend(facts: Facts) -> Check:
+    """Which backend would a new VM's system disk have, and why?"""
+    name, meaning = "disk backend", "how a VM's system disk is made from its image"
+    works = {"dm-snapshot": facts.snapshot_target, "reflink": facts.disk.reflink, "copy": True}
+    if facts.wanted_backend != "auto":
+        found = f"{facts.wanted_backend}, as configured"
+        if works[facts.wanted_backend] is False:
+            return fail(name, f"{found}, which does not work here", meaning, "Set disk_backend to auto.")
+        return ok(name, found, meaning)
+    if None in works.values():
+        return warn(name, "unknown", meaning, _ASK_ROOT)
+    if works["dm-snapshot"]:
+        return ok(name, "dm-snapshot, since this kernel has it", meaning)
+    if works["reflink"]:
+        return ok(name, "reflink, since the file system can and dm-snapshot is not there", meaning)
+    remedy = "Nothing has to be done. XFS, btrfs or dm-snapshot would be faster and smaller."
+    return warn(name, "copy, since neither dm-snapshot nor reflink works", meaning, remedy)
+
+
+def accelerator(facts: Facts) -> Check:
+    """KVM or emulation, and why?"""
+    name, meaning, kvm = "accelerator", "emulated guests start and run about ten times slower", facts.kvm
+    remedy = "Use a machine with KVM; on a rented one, ask for nested virtualization."
+    if facts.wanted_accelerator != "auto":
+        return ok(name, f"{facts.wanted_accelerator}, as configured", meaning)
+    if not kvm.device:
+        return warn(name, "tcg (emulation): there is no /dev/kvm", meaning, remedy)
+    if not kvm.for_others:
+        return warn(
+            name,
+            "tcg (emulation): only root may open /dev/kvm",
+            meaning,
+            "chown root:kvm /dev/kvm; chmod 660 /dev/kvm",
+        )
+    if kvm.verdict is None:
+        found = "not known yet: the root worker probes KVM by booting a kernel"
+        return warn(name, found, meaning, "Start the farm and build an image, then ask again with sudo.")
+    works, reason = kvm.verdict
+    if works:
+        return ok(name, f"kvm: {reason}", "guests run at the processor's own speed")
+    return warn(name, f"tcg (emulation): {reason}", meaning, remedy)
+
+
+def images(facts: Facts) -> Check:
+    """Is there something to boot?"""
+    meaning = "a VM's system disk starts from an image"
+    if facts.images:
+        return ok("images", ", ".join(facts.images), meaning)
+    return warn("images", "none yet", meaning, "banger image build micro")
+
+
+def redis(facts: Facts) -> Check:
+    """Can Redis be reached?"""
+    meaning = "Redis carries the work between the workers and remembers the VMs"
+    if facts.redis.problem:
+        return fail("Redis", facts.redis.problem, meaning, "banger farm up, or set BANGER_REDIS_URL")
+    return ok("Redis", facts.redis.version, meaning)
+
+
+def redis_policy(facts: Facts) -> Check:
+    """Would Redis throw records away?"""
+    name, meaning = (
+        "Redis maxmemory-policy",
+        "any other than noeviction would throw VM records away when memory is short",
+    )
+    policy = facts.redis.policy
+    if policy is None:
+        return warn(name, "unknown", meaning, "Ask the administrator of that Redis.")
+    if policy == "noeviction":
+        return ok(name, policy, meaning)
+    return fail(name, policy, meaning, "redis-cli CONFIG SET maxmemory-policy noeviction, and in its file")
+
+
+def redis_append_only(facts: Facts) -> Check:
+    """Would Redis forget when it is restarted?"""
+    name, meaning = "Redis appendonly", "without it, what happened since the last snapshot is lost in a crash"
+    found = facts.redis.append_only
+    if found is None:
+        return warn(name, "unknown", meaning, "Ask the administrator of that Redis.")
+    if found == "yes":
+        return ok(name, found, meaning)
+    return warn(name, found, meaning, "redis-cli CONFIG SET appendonly yes, and in its file")
+
+
+def queues(facts: Facts) -> Check:
+    """Does anybody work?"""
+    meaning = "a queue that nobody serves keeps every VM waiting"
+    idle = [queue for queue, served in facts.served.items() if not served]
+    if not idle:
+        return ok("queues", ", ".join(facts.served), meaning)
+    return fail("queues", f"nobody serves {', '.join(idle)}", meaning, "banger farm up")

@@ -1,0 +1,85 @@
+"""What is known of a machine and its farm before anything is judged: plain values."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Tool(NamedTuple):
+    """A program that banger starts: its Debian package, how to ask its version, and what it is for."""
+
+    name: str
+    package: str
+    ask: tuple[str, ...]
+    purpose: str
+    for_images: bool = False
+
+
+TOOLS = (
+    Tool("redis-server", "redis-server", ("--version",), "the embedded farm's Redis"),
+    Tool("qemu-system-x86_64", "qemu-system-x86", ("--version",), "runs the VMs"),
+    Tool("nft", "nftables", ("--version",), "filters guests' packets, and NAT"),
+    Tool("ip", "iproute2", ("-V",), "shows links and routes"),
+    Tool("debugfs", "e2fsprogs", ("-V",), "writes guest files without mounting"),
+    Tool("e2fsck", "e2fsprogs", ("-V",), "replays a disk's journal"),
+    Tool("mkfs.ext4", "e2fsprogs", ("-V",), "makes work disks"),
+    Tool("resize2fs", "e2fsprogs", (), "grows work disks"),
+    Tool("losetup", "mount", ("--version",), "block devices of files"),
+    Tool("setpriv", "util-linux", ("--version",), "drops privileges"),
+    Tool("ssh", "openssh-client", ("-V",), "reaches guests"),
+    Tool("ssh-keygen", "openssh-client", (), "makes guests' host keys"),
+    Tool("mmdebstrap", "mmdebstrap", ("--version",), "fetches Debian packages", for_images=True),
+    Tool("cpio", "cpio", ("--version",), "packs the initrd", for_images=True),
+    Tool("zstd", "zstd", ("--version",), "unpacks kernels", for_images=True),
+    Tool("dmsetup", "dmsetup", ("--version",), "system disks by dm-snapshot"),
+)
+OPTIONAL_TOOLS = frozenset({"dmsetup", "ip"})
+
+
+class RedisFacts(NamedTuple):
+    """The farm's Redis. ``problem``: why it cannot be asked; settings are None where it does not say."""
+
+    problem: str = ""
+    version: str = ""
+    policy: str | None = None
+    append_only: str | None = None
+
+
+class KvmFacts(NamedTuple):
+    """Hardware virtualization. ``verdict`` is the root worker's probe boot: did it work, and why so."""
+
+    device: bool
+    for_others: bool
+    verdict: tuple[bool, str] | None
+
+
+class DiskFacts(NamedTuple):
+    """The state directory's file system. ``reflink`` is None where this user may not try it."""
+
+    directory: str
+    file_system: str
+    free_mib: int
+    reflink: bool | None
+
+
+class Facts(NamedTuple):
+    """All that the checks judge. A tool's version is None where it is not installed."""
+
+    root: bool
+    tools: dict[str, str | None]
+    worker_user: str
+    worker_user_exists: bool
+    tun: bool
+    bridge: bool
+    nftables: bool | None
+    loop: bool
+    snapshot_target: bool | None
+    kvm: KvmFacts
+    disk: DiskFacts
+    cgroup: int
+    images: tuple[str, ...]
+    redis: RedisFacts
+    served: dict[str, bool]
+    wanted_backend: str
+    wanted_accelerator: str
+    own_redis: bool

@@ -1,0 +1,201 @@
+"""Gather the facts: looks and asks, and changes nothing."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import pwd
+import re
+import shutil
+import socket
+from pathlib import Path
+from typing import Any
+
+from banger.connection import connect
+from banger.contracts.errors import BangerError, ToolFailedError
+from banger.contracts.names import HostPaths
+from banger.contracts.queues import CONTROL, root_queue, work_queue
+from banger.doctor.facts import TOOLS, DiskFacts, Facts, KvmFacts, RedisFacts, Tool
+from banger.images.catalogue import Catalogue
+from banger.records import Records
+from banger.settings import Settings
+from banger.shell import find_tool, run
+
+_ASK_DEADLINE_S = 10.0
+_VERSION = re.compile(r"\d+\.\d+[\w.]*")
+_SIOCGIFBR = 0x8940  # linux/sockios.h; with three zeros it asks the bridge module for its version
+_FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
+_OTHERS_READ_WRITE = 0o6
+
+
+def gather(settings: Settings) -> Facts:
+    """Return the facts of this machine and its farm."""
+    root = os.geteuid() == 0
+    redis, served = _farm(settings)
+    return Facts(
+        root=root,
+        tools={tool.name: _version(tool) for tool in TOOLS},
+        worker_user=settings.worker_user,
+        worker_user_exists=_user_exists(settings.worker_user),
+        tun=Path("/dev/net/tun").exists(),
+        bridge=_has_bridges(),
+        nftables=_succeeds("nft", "list", "tables") if root else None,
+        loop=Path("/dev/loop-control").exists(),
+        snapshot_target=_has_snapshot_target() if root else None,
+        kvm=_kvm(settings.paths),
+        disk=_disk(settings.paths),
+        cgroup=2 if Path("/sys/fs/cgroup/cgroup.controllers").exists() else 1,
+        images=tuple(sorted({image.name for image in Catalogue(settings.paths).list()})),
+        redis=redis,
+        served=served,
+        wanted_backend=settings.disk_backend,
+        wanted_accelerator=settings.accelerator,
+        own_redis=settings.redis_url is None,
+    )
+
+
+def _version(tool: Tool) -> str | None:
+    """Return the version that a tool says it has, ``installed`` where it cannot be asked, None without it."""
+    try:
+        path = find_tool(tool.name)
+    except ToolFailedError:
+        return None
+    if not tool.ask:
+        return "installed"
+    try:
+        said = run((path, *tool.ask), deadline_s=_ASK_DEADLINE_S, good=range(256))
+    except ToolFailedError:
+        return "installed"
+    found = _VERSION.search((said.stdout + said.stderr).decode(errors="replace"))
+    return found.group() if found else "installed"
+
+
+def _succeeds(tool: str, *arguments: str) -> bool:
+    try:
+        run((find_tool(tool), *arguments), deadline_s=_ASK_DEADLINE_S)
+    except ToolFailedError:
+        return False
+    return True
+
+
+def _has_snapshot_target() -> bool:
+    """Tell whether device-mapper knows snapshots, now or once its module is loaded."""
+    if not Path("/dev/mapper/control").exists():
+        return False
+    loadable = _succeeds("modprobe", "--dry-run", "--quiet", "dm-snapshot")
+    try:
+        targets = run((find_tool("dmsetup"), "targets"), deadline_s=_ASK_DEADLINE_S).stdout
+    except ToolFailedError:
+        return False
+    return loadable or any(line.startswith(b"snapshot ") for line in targets.splitlines())
+
+
+def _has_bridges() -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        try:
+            fcntl.ioctl(any_socket, _SIOCGIFBR, (ctypes.c_ulong * 3)(0, 0, 0))
+        except OSError:
+            return False
+    return True
+
+
+def _user_exists(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def _kvm(paths: HostPaths) -> KvmFacts:
+    device = Path("/dev/kvm")
+    found = device.stat() if device.exists() else None
+    usable = found is not None and (
+        found.st_mode & _OTHERS_READ_WRITE == _OTHERS_READ_WRITE
+        or (found.st_gid != 0 and found.st_mode & 0o060 == 0o060)
+    )
+    return KvmFacts(found is not None, usable, _kvm_verdict(paths.run / "accelerator.json"))
+
+
+def _kvm_verdict(path: Path) -> tuple[bool, str] | None:
+    """Return what the root worker's probe boot found, if that was since the machine's last start."""
+    try:
+        verdict = json.loads(path.read_bytes())
+    except (FileNotFoundError, PermissionError, ValueError):
+        return None
+    if verdict.get("boot_id") != Path("/proc/sys/kernel/random/boot_id").read_text().strip():
+        return None
+    return bool(verdict.get("works")), str(verdict.get("reason", ""))
+
+
+def _disk(paths: HostPaths) -> DiskFacts:
+    there = next(path for path in (paths.state, *paths.state.parents) if path.is_dir())
+    return DiskFacts(
+        directory=str(paths.state),
+        file_system=_file_system(there),
+        free_mib=shutil.disk_usage(there).free // 2**20,
+        reflink=_reflink(
+            paths.images if paths.images.is_dir() else there, paths.vms if paths.vms.is_dir() else there
+        ),
+    )
+
+
+def _file_system(directory: Path) -> str:
+    """Return the type of the file system that a directory is on, as the mount table names it."""
+    real = directory.resolve()
+    best = ("", "unknown")
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, mount_point, kind, *_ = line.split()
+        if real.is_relative_to(mount_point) and len(mount_point) >= len(best[0]):
+            best = (mount_point, kind)
+    return best[1]
+
+
+def _reflink(source: Path, target: Path) -> bool | None:
+    """Tell whether files can be cloned between directories, by files without names; None where we may not."""
+    try:
+        base = os.open(source, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except PermissionError:
+        return None
+    except OSError:
+        return False
+    try:
+        os.write(base, bytes(4096))
+        clone = os.open(target, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.ioctl(clone, _FICLONE, base)
+        finally:
+            os.close(clone)
+    except OSError:
+        return False
+    finally:
+        os.close(base)
+    return True
+
+
+def _farm(settings: Settings) -> tuple[RedisFacts, dict[str, bool]]:
+    queues = (CONTROL, work_queue(settings.host), root_queue(settings.host))
+    try:
+        client: Any = connect(settings.redis())
+        version = str(client.info("server")["redis_version"])
+        records = Records(client)
+        served = {queue: records.serving(queue) for queue in queues}
+    except BangerError as error:
+        return RedisFacts(problem=f"{error.brief}: {error.details}".rstrip(": ")), dict.fromkeys(
+            queues, False
+        )
+    return RedisFacts(
+        version=version,
+        policy=_configured(client, "maxmemory-policy"),
+        append_only=_configured(client, "appendonly"),
+    ), served
+
+
+def _configured(client: Any, name: str) -> str | None:
+    """Return a setting of Redis, None where this user may not ask."""
+    try:
+        return client.config_get(name).get(name)  # type: ignore[no-any-return]
+    except Exception:
+        return None
