@@ -74,9 +74,12 @@ def _make(disk: Path, size: int) -> None:
 
 
 def _clone(seed: Path, disk: Path) -> None:
-    """Share the seed's blocks where the file system can; copy its data, not its holes, where it cannot."""
+    """Share the seed's blocks where the file system can; copy its data, not its holes, where it cannot.
+
+    Not the mode: nobody may write to a seed, and its copy is written to next.
+    """
     run(
-        (find_tool("cp"), "--reflink=auto", "--sparse=auto", str(seed), str(disk)),
+        (find_tool("cp"), "--reflink=auto", "--sparse=auto", "--no-preserve=mode", str(seed), str(disk)),
         deadline_s=_CLONE_DEADLINE_S,
     )
 
