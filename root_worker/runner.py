@@ -40,11 +40,14 @@ class RootRunner:
         )
 
     def start(self, **_: Any) -> None:
-        """Choose the accelerator before the first launch needs it, and begin to say that root is there."""
-        accelerator, reason = choose_accelerator(self._host)
-        log.info("accelerator: %s (%s)", accelerator, reason)
+        """Begin to say that root is there, and choose the accelerator before the first launch needs it.
+
+        In this order: a probe may take seconds, in which whoever waits for root should know that it comes.
+        """
         self._beat()
         threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True).start()
+        accelerator, reason = choose_accelerator(self._host)
+        log.info("accelerator: %s (%s)", accelerator, reason)
 
     def stop(self, **_: Any) -> None:
         """Stop saying so."""
