@@ -1,4 +1,4 @@
-"""A Redis of the tests' own: a real server on a free loopback port, empty for each test."""
+"""What integration tests share: a Redis of their own, empty for each test, and a farm that fails on demand."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from farm_box import delete_all
+from faulty_farm import FaultyFarm, faulty_farm_box
+from netns import inside
 
 from banger.connection import FarmRedis, connect
 from banger.contracts.errors import UnavailableError
@@ -71,3 +74,22 @@ def redis_client(redis_url: str) -> Iterator[FarmRedis]:
     client = connect(redis_url)
     yield client
     client.close()
+
+
+@pytest.fixture(scope="session")
+def faulty_farm() -> Iterator[FaultyFarm]:
+    """A farm whose workers fail where they are told to; one for all tests that need one."""
+    with faulty_farm_box() as farm:
+        yield farm
+
+
+@pytest.fixture
+def faulty(faulty_farm: FaultyFarm) -> Iterator[FaultyFarm]:
+    """The farm that fails on demand, from within its network, without faults and without VMs at first."""
+    with inside(faulty_farm.box.network):
+        faulty_farm.mend()
+        try:
+            yield faulty_farm
+        finally:
+            faulty_farm.mend()
+            delete_all(faulty_farm.box)

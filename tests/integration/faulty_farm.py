@@ -1,0 +1,75 @@
+"""A farm in a box whose real stages, in real worker processes, fail where a test says so."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from farm_box import Box, farm_box, without_flower
+
+from banger.embedded.plan import Plan, Service
+
+When = Literal["before", "after"]
+How = Literal["fail", "hold", "lose", "die", "skip"]
+
+APPS = Path(__file__).with_name("faulty_apps.py")
+WITH_FAULTS = {"workers.app": "faulty_apps:work", "root_worker.app": "faulty_apps:root"}
+
+
+class FaultyFarm(NamedTuple):
+    """The box, and what is to go wrong in it."""
+
+    box: Box
+
+    def fail(self, stage: str, when: When, how: How = "fail", direction: str = "do") -> None:
+        """Let a stage go wrong around its effect from now on, and no other."""
+        self._write([{"stage": stage, "direction": direction, "when": when, "how": how}])
+
+    def mend(self) -> None:
+        """Let everything go right again; what is held goes on."""
+        self._write([])
+
+    def ran(self) -> list[str]:
+        """Return what the root worker has run, one line an effect: the stage and the direction."""
+        return self._apps.with_name("ran").read_text().splitlines()
+
+    @property
+    def _apps(self) -> Path:
+        return self.box.root / "apps" / APPS.name
+
+    def _write(self, faults: list[dict[str, str]]) -> None:
+        target = self._apps.with_name("faults.json")
+        scratch = target.with_suffix(".new")
+        scratch.write_text(json.dumps(faults))
+        scratch.replace(target)
+
+
+@contextlib.contextmanager
+def faulty_farm_box() -> Iterator[FaultyFarm]:
+    """Yield a running farm of faulty workers, with the micro image."""
+    with farm_box("micro", change=_faulty, accelerator="tcg") as box:
+        yield FaultyFarm(box)
+
+
+def _faulty(plan: Plan) -> Plan:
+    plan = without_flower(plan)
+    apps = plan.lock_file.parents[2] / "apps"
+    if not apps.exists():
+        apps.mkdir(mode=0o755)
+        shutil.copyfile(APPS, apps / APPS.name)
+        (apps / "faults.json").write_text("[]")
+        (apps / "ran").touch()
+    return plan.model_copy(update={"services": tuple(_with_faults(one, apps) for one in plan.services)})
+
+
+def _with_faults(service: Service, apps: Path) -> Service:
+    env = service.env | {"PYTHONPATH": str(apps), "BANGER_TEST_FAULTS": str(apps / "faults.json")}
+    if service.name == "root-worker":
+        env["BANGER_TEST_RAN"] = str(apps / "ran")
+    return service.model_copy(
+        update={"argv": tuple(WITH_FAULTS.get(word, word) for word in service.argv), "env": env}
+    )
