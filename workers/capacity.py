@@ -13,7 +13,7 @@ from banger.settings import Settings
 
 _MIB = 1024 * 1024
 _HOST_RESERVE_MIB = 1024  # for the host itself and the farm
-_VCPUS_A_CORE = 16
+_VCPUS_A_CORE = 64  # guests mostly wait: a hundred of them, booting or at a command, fit on two cores
 
 
 def describe_host(settings: Settings) -> HostInfo:
