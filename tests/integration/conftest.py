@@ -1,4 +1,4 @@
-"""What integration tests share: a Redis of their own, empty for each test, and a farm that fails on demand."""
+"""What integration tests share: a Redis, empty for each test, and a farm that fails on demand."""
 
 from __future__ import annotations
 

@@ -14,10 +14,19 @@ from farm_box import Box, farm_box, without_flower
 from banger.embedded.plan import Plan, Service
 
 When = Literal["before", "after"]
-How = Literal["fail", "hold", "lose", "die", "skip"]
+How = Literal["fail", "hold", "die", "skip"]
 
 APPS = Path(__file__).with_name("faulty_apps.py")
 WITH_FAULTS = {"workers.app": "faulty_apps:work", "root_worker.app": "faulty_apps:root"}
+
+
+class Fault(NamedTuple):
+    """What goes wrong around the effect of a stage."""
+
+    stage: str
+    when: When
+    how: How = "fail"
+    direction: str = "do"
 
 
 class FaultyFarm(NamedTuple):
@@ -25,13 +34,16 @@ class FaultyFarm(NamedTuple):
 
     box: Box
 
-    def fail(self, stage: str, when: When, how: How = "fail", direction: str = "do") -> None:
-        """Let a stage go wrong around its effect from now on, and no other."""
-        self._write([{"stage": stage, "direction": direction, "when": when, "how": how}])
+    def expect(self, *faults: Fault) -> None:
+        """Let this go wrong from now on, and nothing else."""
+        target = self._apps.with_name("faults.json")
+        scratch = target.with_suffix(".new")
+        scratch.write_text(json.dumps([fault._asdict() for fault in faults]))
+        scratch.replace(target)
 
     def mend(self) -> None:
         """Let everything go right again; what is held goes on."""
-        self._write([])
+        self.expect()
 
     def ran(self) -> list[str]:
         """Return what the root worker has run, one line an effect: the stage and the direction."""
@@ -40,12 +52,6 @@ class FaultyFarm(NamedTuple):
     @property
     def _apps(self) -> Path:
         return self.box.root / "apps" / APPS.name
-
-    def _write(self, faults: list[dict[str, str]]) -> None:
-        target = self._apps.with_name("faults.json")
-        scratch = target.with_suffix(".new")
-        scratch.write_text(json.dumps(faults))
-        scratch.replace(target)
 
 
 @contextlib.contextmanager

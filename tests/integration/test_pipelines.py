@@ -1,18 +1,20 @@
-"""Whole pipelines through both queues, with real workers, where a stage fails, hangs, or is not wanted any more."""
+"""Whole pipelines through both queues, with real workers, where a stage fails."""
 
 from __future__ import annotations
 
 import itertools
 
 import pytest
-from faulty_farm import FaultyFarm, When
+from farm_box import Box
+from faulty_farm import Fault, FaultyFarm, When
 
 from banger.contracts.errors import StageFailedError
+from banger.events import Event
 from banger.states import State
 
 pytestmark = pytest.mark.integration
 
-STAGES = (
+STAGES = [
     "admit",
     "overlay",
     "attach_system_disk",
@@ -21,14 +23,14 @@ STAGES = (
     "tap",
     "launch",
     "wait_ready",
-)
+]
+NOT_WAITING = Fault("wait_ready", "before", "skip")  # the guest may boot, nobody waits for it
+IMMORTAL = Fault("launch", "before", direction="undo")
 
 
-@pytest.mark.parametrize(("stage", "when"), [*itertools.product(STAGES, ("before", "after"))])
-def test_a_create_that_fails_leaves_nothing_but_its_reason(
-    faulty: FaultyFarm, stage: str, when: When
-) -> None:
-    faulty.fail(stage, when)
+@pytest.mark.parametrize(("stage", "when"), [*itertools.product(STAGES, ["before", "after"])])
+def test_a_failed_create_leaves_nothing_but_its_reason(faulty: FaultyFarm, stage: str, when: When) -> None:
+    faulty.expect(Fault(stage, when))
     with pytest.raises(StageFailedError, match=f"^{stage} failed: a test made this fail {when} its effect"):
         faulty.box.farm.create("dev")
     assert not faulty.box.traces()
@@ -37,3 +39,92 @@ def test_a_create_that_fails_leaves_nothing_but_its_reason(
     assert record.error is not None
     assert record.error["stage"] == stage
     assert record.error["brief"] == f"a test made this fail {when} its effect"
+
+
+def test_a_refused_reservation_leaves_no_record(faulty: FaultyFarm) -> None:
+    faulty.expect(Fault("reserve", "before"))
+    with pytest.raises(StageFailedError, match="a test made this fail before its effect"):
+        faulty.box.farm.create("dev")
+    assert not faulty.box.traces()
+    assert not faulty.box.farm.list()
+
+
+def test_an_ephemeral_vm_that_failed_is_gone_with_its_record(faulty: FaultyFarm) -> None:
+    faulty.expect(Fault("launch", "after"))
+    with pytest.raises(StageFailedError, match="launch failed"):
+        faulty.box.farm.run(["true"])
+    assert not faulty.box.traces()
+    assert not faulty.box.farm.list()
+
+
+def test_the_name_of_a_failed_vm_is_free(faulty: FaultyFarm) -> None:
+    faulty.expect(Fault("overlay", "before"))
+    with pytest.raises(StageFailedError):
+        faulty.box.farm.create("dev", start=False)
+    faulty.mend()
+    assert faulty.box.farm.create("dev", start=False).state is State.STOPPED
+    assert faulty.box.farm.show("dev").state is State.STOPPED
+
+
+@pytest.mark.parametrize("stage", ["attach_system_disk", "work_disk", "launch"])
+def test_a_failed_start_keeps_the_disks_and_may_be_tried_again(faulty: FaultyFarm, stage: str) -> None:
+    farm = faulty.box.farm
+    vm_id = farm.create("dev", start=False).id
+    disk = faulty.box.paths.work_disk(vm_id)
+    content = disk.stat().st_ino
+    faulty.expect(Fault(stage, "after"))
+    with pytest.raises(StageFailedError, match=f"^{stage} failed"):
+        farm.start("dev")
+    assert farm.show("dev").state is State.ERROR
+    assert not running(faulty.box)
+    faulty.expect(NOT_WAITING)
+    assert farm.start("dev").state is State.RUNNING
+    assert disk.stat().st_ino == content
+    farm.delete("dev")
+    assert not faulty.box.traces()
+
+
+def test_what_a_vmm_that_will_not_die_may_write_to_is_kept(faulty: FaultyFarm) -> None:
+    box = faulty.box
+    faulty.expect(NOT_WAITING)
+    vm_id = box.farm.create("dev").id
+    before = box.traces()
+    faulty.expect(IMMORTAL)
+    with pytest.raises(StageFailedError, match=r"^launch failed"):
+        box.farm.delete("dev")
+    assert box.traces() == before
+    record = box.farm.show("dev")
+    assert (record.id, record.state) == (vm_id, State.ERROR)
+    faulty.mend()
+    box.farm.delete("dev")
+    assert not box.traces()
+    assert not box.farm.list()
+
+
+def test_a_create_whose_vmm_will_not_die_keeps_its_slot_until_it_is_deleted(faulty: FaultyFarm) -> None:
+    box = faulty.box
+    faulty.expect(Fault("wait_ready", "before"), IMMORTAL)
+    events: list[Event] = []
+    with pytest.raises(StageFailedError, match=r"^wait_ready failed"):
+        box.farm.create("dev", on_event=events.append)
+    assert [e.stage for e in events if e.kind == "failed"] == [
+        "wait_ready",
+        "launch",
+        "tap",
+        "work_disk",
+        "attach_system_disk",
+        "overlay",
+        "admit",
+        "reserve",
+    ]
+    record = box.farm.show("dev")
+    assert (record.state, record.slot is None) == (State.ERROR, False)
+    assert running(box)
+    faulty.mend()
+    box.farm.delete("dev")
+    assert not box.traces()
+
+
+def running(box: Box) -> list[str]:
+    """Return what only a running VM has."""
+    return [line for line in box.traces() if line.startswith(("process", "link", "nft", "neighbour"))]

@@ -1,4 +1,4 @@
-"""The life of one VM: created, used, stopped, started, changed, outliving its farm, deleted; in this order."""
+"""The life of one VM, in order: created, used, stopped, started, changed, outliving its farm, deleted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from banger.states import State
 
 pytestmark = pytest.mark.real
 
-MIB = 1024 * 1024
+BOOT_ID = ("cat", "/proc/sys/kernel/random/boot_id")
 
 
 class Created(NamedTuple):
@@ -106,7 +106,8 @@ def test_the_guest_has_the_files_that_its_capabilities_give(box, dev):
         "/etc/resolv.conf": "nameserver 1.1.1.1\n",
         "/etc/hostname": "dev\n",
         "/etc/hosts": "127.0.0.1 localhost\n127.0.1.1 dev\n",
-        "/etc/banger/network.conf": f"ADDRESS={mine.address}\nPREFIX=24\nGATEWAY={mine.gateway}\nMAC={mine.mac}\n",
+        "/etc/banger/network.conf": f"ADDRESS={mine.address}\nPREFIX=24\n"
+        f"GATEWAY={mine.gateway}\nMAC={mine.mac}\n",
         "/etc/ssh/sshd_config.d/99-banger.conf": "PermitRootLogin prohibit-password\n"
         "PubkeyAuthentication yes\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
         "AuthorizedKeysFile /root/.ssh/authorized_keys\n",
@@ -151,9 +152,9 @@ def test_stop_and_start_keep_both_disks_and_the_host_key(box, dev):
 
 
 def test_restart_boots_the_guest_anew(box, dev):
-    before = said(box, "dev", "cat", "/proc/sys/kernel/random/boot_id")
+    before = said(box, "dev", *BOOT_ID)
     assert box.farm.restart("dev").generation == 3
-    assert said(box, "dev", "cat", "/proc/sys/kernel/random/boot_id") != before
+    assert said(box, "dev", *BOOT_ID) != before
 
 
 def test_kill_ends_the_vmm_without_asking_the_guest(box, dev):
@@ -177,14 +178,14 @@ def test_a_stopped_vm_is_changed_and_its_guest_sees_it(box, dev):
 
 
 def test_the_vm_outlives_its_farm_and_is_managed_again(box, dev):
-    boot_id = said(box, "dev", "cat", "/proc/sys/kernel/random/boot_id")
+    boot_id = said(box, "dev", *BOOT_ID)
     command = ssh_argv(
         box.paths, dev.record.id, str(dev.record.address), ["cat", "/proc/sys/kernel/random/boot_id"]
     )
     assert control.down(box.settings)
     assert subprocess.run(command, capture_output=True, check=True).stdout.decode() == boot_id
     box.up()
-    assert said(box, "dev", "cat", "/proc/sys/kernel/random/boot_id") == boot_id
+    assert said(box, "dev", *BOOT_ID) == boot_id
     assert box.farm.stop("dev").state is State.STOPPED
     assert box.farm.start("dev").state is State.RUNNING
 

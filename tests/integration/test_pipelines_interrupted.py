@@ -1,0 +1,223 @@
+"""Pipelines that somebody or something else gets in the way of: a user, a guest, a full disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from farm_box import Box, eventually
+from faulty_farm import Fault, FaultyFarm
+from test_pipelines import NOT_WAITING
+
+from banger.contracts.errors import (
+    BangerError,
+    CancelledError,
+    ConflictError,
+    ImageDamagedError,
+    InvalidInputError,
+    NotFoundError,
+    StageFailedError,
+)
+from banger.contracts.queues import BEGIN, work_queue
+from banger.embedded.account import worker_account
+from banger.events import Event
+from banger.farm import Farm
+from banger.images.catalogue import Catalogue
+from banger.pipelines import START
+from banger.states import State
+from banger.submission import Submission
+
+pytestmark = pytest.mark.integration
+
+KIB = 1024
+
+
+def wait_for(submission: Submission, farm: Farm, stage: str) -> None:
+    """Wait until a stage of the submission has started."""
+    eventually(
+        lambda: any((e.stage, e.kind) == (stage, "started") for e in farm.events.read(submission.vm_id))
+    )
+
+
+@pytest.mark.parametrize("stage", ["admit", "work_disk", "launch"])
+def test_a_create_that_is_cancelled_in_the_middle_leaves_nothing(faulty: FaultyFarm, stage: str) -> None:
+    farm = faulty.box.farm
+    faulty.expect(Fault(stage, "after", "hold"))
+    submission = farm.submit_create(farm.spec("dev"))
+    wait_for(submission, farm, stage)
+    submission.cancel()
+    faulty.mend()
+    with pytest.raises(CancelledError):
+        submission.wait()
+    assert not faulty.box.traces()
+    assert not farm.list()
+
+
+def test_waiting_for_a_guest_ends_at_once_when_cancelled(faulty: FaultyFarm) -> None:
+    farm = faulty.box.farm
+    submission = farm.submit_create(farm.spec("dev"))
+    wait_for(submission, farm, "wait_ready")
+    began = time.monotonic()
+    submission.cancel()
+    with pytest.raises(CancelledError, match="cancelled while the guest was booting"):
+        submission.wait()
+    assert time.monotonic() - began < 2
+    assert not faulty.box.traces()
+
+
+def test_a_vm_is_deleted_while_its_create_is_at_it(faulty: FaultyFarm) -> None:
+    farm = faulty.box.farm
+    faulty.expect(Fault("work_disk", "before", "hold"))
+    submission = farm.submit_create(farm.spec("dev"))
+    wait_for(submission, farm, "work_disk")
+    with ThreadPoolExecutor(1) as pool:
+        deleting = pool.submit(farm.delete, "dev")
+        eventually(lambda: farm.records.cancelled(submission.job))
+        faulty.mend()
+        deleting.result(timeout=20)
+    assert not faulty.box.traces()
+    assert not farm.list()
+
+
+def test_of_two_creates_of_one_name_exactly_one_wins(faulty: FaultyFarm) -> None:
+    farms = [Farm(faulty.box.settings) for _ in range(4)]
+
+    def create(farm: Farm) -> BangerError | None:
+        try:
+            farm.create("dev", start=False)
+        except BangerError as error:
+            return error
+        finally:
+            farm.redis.close()
+        return None
+
+    with ThreadPoolExecutor(len(farms)) as pool:
+        outcomes = list(pool.map(create, farms))
+    assert outcomes.count(None) == 1
+    refused = [outcome for outcome in outcomes if outcome is not None]
+    assert {type(error) for error in refused} == {ConflictError}
+    assert {error.brief for error in refused} == {"a VM named 'dev' exists already"}
+    assert [record.state for record in faulty.box.farm.list()] == [State.STOPPED]
+
+
+def test_two_jobs_for_one_vm_do_not_mix(faulty: FaultyFarm) -> None:
+    farm = faulty.box.farm
+    farm.create("dev", start=False)
+    faulty.expect(Fault("attach_system_disk", "before", "hold"), NOT_WAITING)
+    first = farm.submit(START, "dev")
+    wait_for(first, farm, "attach_system_disk")
+    with pytest.raises(ConflictError, match="dev is busy"):
+        farm.start("dev")
+    faulty.expect(NOT_WAITING)
+    assert first.wait().state == State.RUNNING
+
+
+def test_a_message_that_comes_three_times_acts_once(faulty: FaultyFarm) -> None:
+    farm = faulty.box.farm
+    faulty.expect(Fault("admit", "before", "hold"))
+    submission = farm.submit_create(farm.spec("dev"), start=False)
+    wait_for(submission, farm, "admit")
+    again = {"vm": submission.vm_id, "job": submission.job, "pipeline": "create-stopped", "params": {}}
+    for _ in range(2):
+        farm._send(BEGIN, work_queue(faulty.box.settings.host), again)
+    faulty.mend()
+    assert submission.wait().state == State.STOPPED
+    finished = [e.stage for e in farm.timeline("dev") if e.kind == "finished"]
+    assert finished == ["reserve", "admit", "overlay", "work_disk"]
+
+
+def test_a_guest_that_hangs_is_killed_when_its_time_to_stop_is_over(faulty: FaultyFarm) -> None:
+    farm = faulty.box.farm
+    faulty.expect(NOT_WAITING)
+    events: list[Event] = []
+    farm.create("dev", on_event=events.append)
+    vmm = next(int(e.data["pid"]) for e in events if (e.stage, e.kind) == ("launch", "finished"))
+    os.kill(vmm, signal.SIGSTOP)
+    events.clear()
+    began = time.monotonic()
+    assert farm.stop("dev", timeout_s=1.5, on_event=events.append).state is State.STOPPED
+    assert time.monotonic() - began < 4
+    assert [e.data for e in events if (e.stage, e.kind) == ("guest_shutdown", "finished")] == [
+        {"graceful": False}
+    ]
+    assert not [line for line in faulty.box.traces() if line.startswith("process")]
+
+
+@pytest.mark.parametrize(
+    ("stage", "room_kib", "brief"),
+    [
+        ("attach_system_disk", 4 * KIB, "The base image does not fit on the disk"),
+        ("work_disk", 14 * KIB, "The disk is full"),
+    ],
+)
+def test_a_disk_that_is_full_in_the_middle_is_said_and_unwound(
+    faulty: FaultyFarm, stage: str, room_kib: int, brief: str
+) -> None:
+    with small_disk(faulty.box, room_kib):
+        with pytest.raises(StageFailedError, match=f"^{stage} failed: {brief}"):
+            faulty.box.farm.create("dev", disk_mib=8192)
+        assert not faulty.box.traces()
+        assert not list(faulty.box.paths.vms.iterdir())
+        record = faulty.box.farm.show("dev")
+        assert (record.state, record.error and record.error["stage"]) == (State.ERROR, stage)
+
+
+def test_an_image_that_is_not_what_was_built_is_refused(faulty: FaultyFarm) -> None:
+    box = faulty.box
+    rootfs = box.paths.rootfs(Catalogue(box.paths).resolve("micro").id)
+    with rootfs.open("r+b") as file:
+        file.seek(2048)
+        right = file.read(1)
+        file.seek(2048)
+        file.write(bytes([right[0] ^ 1]))
+    try:
+        with pytest.raises(ImageDamagedError, match=r"rootfs\.ext4 is not what was built"):
+            box.farm.create("dev")
+        assert not box.traces()
+    finally:
+        with rootfs.open("r+b") as file:
+            file.seek(2048)
+            file.write(right)
+    assert box.farm.create("dev", start=False).state is State.STOPPED
+
+
+@pytest.mark.parametrize(
+    ("wanted", "error", "brief"),
+    [
+        ({"image": "no-such"}, NotFoundError, "no host has an image 'no-such'"),
+        ({"host": "no-such"}, BangerError, "banger.root.no-such"),
+        ({"memory_mib": 0}, InvalidInputError, "not valid"),
+        ({"disk_mib": -1}, InvalidInputError, "not valid"),
+        ({"name": "Not_A_Label"}, InvalidInputError, "not a VM name"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_nothing_is_made(faulty: FaultyFarm, wanted, error, brief) -> None:
+    with pytest.raises(error, match=brief):
+        faulty.box.farm.create(**({"name": "dev"} | wanted))
+    assert not faulty.box.traces()
+    assert not faulty.box.farm.list()
+
+
+@contextlib.contextmanager
+def small_disk(box: Box, room_kib: int) -> Iterator[None]:
+    """Put a small file system in the place where VMs' files are kept."""
+    backing, vms = box.root / "small.ext4", box.paths.vms
+    account = worker_account(box.settings)
+    backing.touch()
+    os.truncate(backing, room_kib * KIB)
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal", backing], check=True)
+    subprocess.run(["mount", "-o", "loop", backing, vms], check=True)
+    try:
+        (vms / "lost+found").rmdir()
+        os.chown(vms, account.pw_uid, account.pw_gid)
+        vms.chmod(0o711)
+        yield
+    finally:
+        subprocess.run(["umount", vms], check=True)
+        backing.unlink()
