@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from banger import __version__
-from banger.cli import config, doctor, events, farm, host, image, run, vm
+from banger.cli import config, doctor, events, farm, host, image, kernel, run, vm
 from banger.cli.group import command, group, require_command
 
 app = group("A job-queue worker farm for microVMs.", completion=True)
@@ -26,7 +26,7 @@ def _(
 app.add_typer(vm.app, name="vm")
 command(app, "run")(run.run)
 app.add_typer(image.app, name="image")
-app.add_typer(image.kernels, name="kernel")
+app.add_typer(kernel.app, name="kernel")
 app.add_typer(host.app, name="host")
 app.add_typer(farm.app, name="farm")
 command(app, "events")(events.events)

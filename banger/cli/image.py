@@ -1,4 +1,4 @@
-"""The groups ``banger image`` and ``banger kernel``: this machine's images, and what boots them."""
+"""The group ``banger image``: this machine's images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from banger.images import Catalogue, FileDigest
 
 app = group("Build and manage this machine's images.")
-kernels = group("This machine's kernels.")
 
 ImageRef = Annotated[
     str, typer.Argument(metavar="IMAGE", help="The image's name or id.", autocompletion=local_images)
@@ -91,7 +90,7 @@ def list_(ctx: typer.Context, as_json: options.Json = False) -> int:
     Examples:
       banger image list
     """
-    images = _catalogue(ctx).list()
+    images = catalogue_of(ctx).list()
     if as_json:
         print_json([image.model_dump(mode="json") for image in images])
         return 0
@@ -104,7 +103,7 @@ def list_(ctx: typer.Context, as_json: options.Json = False) -> int:
             _mib(image.rootfs),
             _mib(image.work_seed),
             image.kernel,
-            _age(image.created),
+            age_of(image.created),
         )
         for image in images
     ]
@@ -120,7 +119,7 @@ def show(ctx: typer.Context, image: ImageRef, as_json: options.Json = False) -> 
     Examples:
       banger image show micro
     """
-    found = _catalogue(ctx).resolve(image)
+    found = catalogue_of(ctx).resolve(image)
     if as_json:
         print_json(found.model_dump(mode="json"))
         return 0
@@ -158,7 +157,7 @@ def delete(
     Examples:
       banger image delete ci
     """
-    session, catalogue = session_of(ctx), _catalogue(ctx)
+    session, catalogue = session_of(ctx), catalogue_of(ctx)
     in_use = _images_in_use(session)
     for ref in images:
         deleted = catalogue.delete(ref, in_use)
@@ -166,35 +165,8 @@ def delete(
     return 0
 
 
-@command(kernels, "list")
-def list_kernels(ctx: typer.Context, as_json: options.Json = False) -> int:
-    """List kernels, the newest first.
-
-    \b
-    Examples:
-      banger kernel list
-    """
-    catalogue = _catalogue(ctx)
-    found = catalogue.kernels()
-    if as_json:
-        print_json([kernel.model_dump(mode="json") for kernel in found])
-        return 0
-    images = catalogue.list()
-    rows = [
-        (
-            kernel.id,
-            kernel.version,
-            kernel.suite,
-            ",".join(sorted({image.name for image in images if image.kernel == kernel.id})),
-            _age(kernel.created),
-        )
-        for kernel in found
-    ]
-    typer.echo(columns(("ID", "VERSION", "SUITE", "IMAGES", "AGE"), rows))
-    return 0
-
-
-def _catalogue(ctx: typer.Context) -> Catalogue:
+def catalogue_of(ctx: typer.Context) -> Catalogue:
+    """Return this machine's catalogue."""
     from banger.images import Catalogue
 
     return Catalogue(session_of(ctx).settings.paths)
@@ -221,5 +193,6 @@ def _mib(digest: FileDigest | None) -> str:
     return "" if digest is None else f"{-(-digest.bytes // 2**20)}MiB"
 
 
-def _age(created: datetime) -> str:
+def age_of(created: datetime) -> str:
+    """Return how long ago something was built."""
     return format_duration(time.time() - created.timestamp())

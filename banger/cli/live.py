@@ -12,11 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from banger.cli.failure import printable
-from banger.cli.progress import title
+from banger.cli.progress import outcome, title
 from banger.contracts.durations import format_duration
 from banger.events import Event
 
 _REFRESHES_A_SECOND = 8  # a guest that boots under emulation needs the processor more than we do
+_STYLES = {"ok": "green", "cancelled": "yellow", "failed": "bold red"}
 
 
 class Live:
@@ -79,7 +80,8 @@ class Row:
         took_s = time.monotonic() - self._seen if running else (event.ms or 0) / 1000
         mark: RenderableType = self._spinner
         if not running:
-            mark = Text("ok", "green") if event.kind == "finished" else Text("failed", "bold red")
+            said = outcome(event)
+            mark = Text(said, _STYLES[said])
         style = "yellow" if event.unwinding else ""
         return (
             mark,

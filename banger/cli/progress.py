@@ -47,6 +47,13 @@ def title(event: Event) -> str:
     return f"undo {event.stage}" if event.direction == "undo" else event.stage
 
 
+def outcome(event: Event) -> str:
+    """Return how a stage ended, in a word: ``ok``, ``failed`` or ``cancelled``."""
+    if event.kind == "finished":
+        return "ok"
+    return "cancelled" if (event.error or {}).get("kind") == "CancelledError" else "failed"
+
+
 class Quiet:
     """Shows no stages, but says what has to be said."""
 
@@ -72,8 +79,10 @@ class Plain(Quiet):
         if event.kind not in ("finished", "failed"):
             return
         took = "" if event.ms is None else format_duration(event.ms / 1000)
-        outcome = "ok" if event.kind == "finished" else f"failed: {(event.error or {}).get('brief', '')}"
-        self.note(f"{title(event):<23} {event.queue:<28} {took:>7}  {outcome}")
+        said = outcome(event)
+        if said == "failed":
+            said = f"failed: {(event.error or {}).get('brief', '')}"
+        self.note(f"{title(event):<23} {event.queue:<28} {took:>7}  {said}")
 
 
 class Stopwatch:

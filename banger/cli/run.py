@@ -89,7 +89,7 @@ def run(
             }
         )
     elif keep:
-        typer.echo(f"banger: VM {spec.name} is kept", err=True)
+        typer.echo(f"banger: VM {spec.name} stays; `banger vm delete {spec.name}` removes it", err=True)
     return outcome.exit_code
 
 

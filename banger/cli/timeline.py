@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from banger.cli.columns import columns
-from banger.cli.progress import title
+from banger.cli.progress import outcome, title
 from banger.contracts.durations import format_duration
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _cells(event: Event, began: float) -> tuple[object, ...]:
     remark = "unwinding" if event.unwinding else ""
     if event.kind == "failed":
         brief = (event.error or {}).get("brief", "")
-        remark = f"{remark} failed: {brief}".strip()
+        remark = f"{remark} {outcome(event)}: {brief}".strip()
     elif event.kind == "started":
         remark = f"{remark} not over".strip()
     took = "" if event.ms is None else format_duration(event.ms / 1000)

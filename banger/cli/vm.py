@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from banger.cli import vm_create, vm_guest, vm_logs, vm_power, vm_read, vm_remove
+from banger.cli import vm_copy, vm_create, vm_guest, vm_logs, vm_power, vm_read, vm_remove
 from banger.cli.group import command, group
 
 app = group("Make, use and remove VMs.")
@@ -19,5 +19,5 @@ command(app, "show")(vm_read.show)
 command(app, "set")(vm_create.set_)
 command(app, "ssh")(vm_guest.ssh)
 command(app, "exec")(vm_guest.exec_)
-command(app, "cp")(vm_guest.cp)
+command(app, "cp")(vm_copy.cp)
 command(app, "logs")(vm_logs.logs)

@@ -1,11 +1,10 @@
-"""Into a guest and back: a shell, a command, files. Over SSH, from the host that the VM runs on."""
+"""Into a guest: a shell, a command. Over SSH, from the host that the VM runs on."""
 
 from __future__ import annotations
 
 import tempfile
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,12 +13,10 @@ from banger.cli.session import Session, session_of
 from banger.contracts.errors import BangerError, InvalidInputError
 
 if TYPE_CHECKING:
-    from banger.guest_copy import SshArgv
     from banger.records import Record
 
 EXEC_FAILED = 125  # as docker has it: the fault is ours, not the command's
 _DIAL_S = 10
-_COPY_DEADLINE_S = 3600.0
 
 
 def ssh(ctx: typer.Context, name: options.Ref) -> int:
@@ -88,60 +85,6 @@ def exec_(
     return code
 
 
-def cp(
-    ctx: typer.Context,
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="PATH, or NAME:PATH in a VM.")],
-    target: Annotated[str, typer.Argument(metavar="TARGET", help="PATH, or NAME:PATH in a VM.")],
-    timeout: Annotated[
-        str | None, typer.Option("--timeout", metavar="TIME", help="Give up after this time (1h).")
-    ] = None,
-) -> int:
-    """Copy a file or a directory into a VM or out of it.
-
-    A path in a VM is relative to /root. As with scp, a local name with a colon is written ./like:this.
-
-    \b
-    Examples:
-      banger vm cp Makefile dev:/srv/
-      banger vm cp dev:/var/log ./dev-log
-    """
-    from banger.guest_copy import copy_from_guest, copy_to_guest
-
-    session = session_of(ctx)
-    deadline_s = options.duration(timeout) or _COPY_DEADLINE_S
-    from_guest, to_guest = parse_place(source), parse_place(target)
-    if from_guest is not None and to_guest is None:
-        left_out = copy_from_guest(
-            _ssh_to(session, from_guest.vm), from_guest.path, Path(target), deadline_s=deadline_s
-        )
-        for path in left_out:
-            typer.echo(f"banger: left out {path}: it is no file, directory or link within the copy", err=True)
-    elif to_guest is not None and from_guest is None:
-        copy_to_guest(_ssh_to(session, to_guest.vm), Path(source), to_guest.path, deadline_s=deadline_s)
-    else:
-        raise InvalidInputError(
-            "one side of a copy is a VM, the other is this machine",
-            details=f"{source} -> {target}",
-            resolution="Write the VM's side NAME:PATH, and a local name with a colon ./like:this.",
-        )
-    return 0
-
-
-class Place(NamedTuple):
-    """A path in a VM."""
-
-    vm: str
-    path: str
-
-
-def parse_place(text: str) -> Place | None:
-    """Return the place that ``NAME:PATH`` names (no path: root's home), or None for a local path."""
-    vm, colon, path = text.partition(":")
-    if not colon or not vm or "/" in vm:
-        return None
-    return Place(vm, path or ".")
-
-
 def running_here(session: Session, ref: str) -> Record:
     """Return a VM that runs on this very host; WrongStateError or InvalidInputError otherwise."""
     record = session.farm.require_running(ref)
@@ -157,10 +100,3 @@ def require_here(session: Session, record: Record) -> None:
             details="guests can be reached from their own host alone",
             resolution=f"Run this command on {record.host}.",
         )
-
-
-def _ssh_to(session: Session, ref: str) -> SshArgv:
-    from banger.ssh import ssh_argv
-
-    record = running_here(session, ref)
-    return partial(ssh_argv, session.settings.paths, record.id, str(record.address))

@@ -2,7 +2,7 @@
 
 from banger.doctor.checks import examine
 from banger.doctor.facts import Facts
-from banger.doctor.gather import gather
+from banger.doctor.gathering import gather
 from banger.doctor.report import Check, Status
 
 __all__ = ["Check", "Facts", "Status", "examine", "gather"]

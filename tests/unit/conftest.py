@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 
@@ -30,4 +31,6 @@ def no_program(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         pytest.fail(f"a unit test started {argv}; give it a fake, or make it an integration test")
 
     monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
+    # pytest-subprocess numbers its fakes 1, 2, 3: a door that kills "their" process groups would hit init's.
+    monkeypatch.setattr(os, "killpg", lambda _pid, _signal: None)
     monkeypatch.setattr(subprocess.Popen, "__del__", lambda _self: None)

@@ -1,0 +1,161 @@
+"""Listings and details: for people and for programs."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from cli_farm import PlayedFarm, event, session
+from farm_facts import IMAGE, VM, host, record, spec
+
+from banger.cli import main
+from banger.cli.session import Session
+from banger.states import State
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Session:
+    web = record(name="web", state=State.RUNNING, spec=spec(name="web", labels={"team": "a", "x": "1"}))
+    off = record(name="off", state=State.STOPPED, address=None, created_at=time.time() - 7350)
+    return session(tmp_path, web, off)
+
+
+def _farm(made: Session) -> PlayedFarm:
+    assert isinstance(made.farm, PlayedFarm)
+    return made.farm
+
+
+def test_the_list_is_aligned_and_countable(made: Session, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["vm", "list"], made) == 0
+    heading, web, off = capsys.readouterr().out.splitlines()
+    columns = "NAME ID STATE HOST IMAGE VCPUS MEMORY ADDRESS AGE LABELS"
+    assert heading.split() == columns.split()
+    assert web.split()[:8] == ["web", VM, "running", "here", "micro", "1", "256MiB", "172.16.0.5"]
+    assert web.endswith("team=a,x=1")
+    assert off.split() == ["off", VM, "stopped", "here", "micro", "1", "256MiB", "-", "2h2m", "-"]
+    assert heading.index("STATE") == web.index("running") == off.index("stopped")
+
+
+def test_an_empty_list_is_its_heading(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["vm", "ps"], session(tmp_path)) == 0
+    assert capsys.readouterr().out.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("filters", "names"),
+    [
+        (["--state", "running"], ["web"]),
+        (["--state", "running", "--state", "stopped"], ["web", "off"]),
+        (["--label", "team"], ["web"]),
+        (["--label", "team=a", "--label", "x=1"], ["web"]),
+        (["--label", "team=b"], []),
+    ],
+)
+def test_the_list_can_be_filtered(
+    filters: list[str], names: list[str], made: Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["vm", "list", "--json", *filters], made) == 0
+    assert [vm["name"] for vm in json.loads(capsys.readouterr().out)] == names
+
+
+def test_show_tells_a_vm_in_full(made: Session, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["vm", "show", "web"], made) == 0
+    said = capsys.readouterr().out
+    for line in ("Name:        web", "State:       running", f"Image:       micro ({IMAGE.id})"):
+        assert line in said.splitlines()
+    assert str(made.settings.paths.serial_log(VM)) in said
+
+
+def test_show_tells_why_a_vm_is_in_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = {"kind": "StageFailedError", "stage": "tap", "brief": "no tun", "details": "x", "resolution": "y"}
+    assert main(["vm", "show", "dev"], session(tmp_path, record(state=State.ERROR, error=error))) == 0
+    said = capsys.readouterr().out
+    assert "Error:       in tap\n             no tun\n             x\n             y\n" in said
+
+
+def test_a_timeline_has_offsets_durations_and_marks_what_was_unwound(
+    made: Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failure = {"kind": "StageFailedError", "brief": "no tun"}
+    _farm(made).past = [
+        event("begun", at=1000.0),
+        event("started", "overlay", at=1000.01, queue="banger.work.here"),
+        event("finished", "overlay", at=1000.03, ms=20.0, queue="banger.work.here"),
+        event("started", "tap", at=1000.04, queue="banger.root.here"),
+        event("failed", "tap", at=1000.05, ms=10.0, queue="banger.root.here", error=failure),
+        event(
+            "finished",
+            "overlay",
+            at=1000.07,
+            ms=5.0,
+            queue="banger.work.here",
+            direction="undo",
+            unwinding=True,
+        ),
+        event("settled", at=1000.07, state="error"),
+    ]
+    assert main(["vm", "show", "web", "--timeline"], made) == 0
+    lines = capsys.readouterr().out.split("\n\n")[1].splitlines()
+    assert lines[0].startswith("create -> error (")
+    assert [line.split() for line in lines[1:5]] == [
+        ["STAGE", "QUEUE", "AT", "TOOK"],
+        ["overlay", "banger.work.here", "0.010s", "20ms", "ok"],
+        ["tap", "banger.root.here", "0.040s", "10ms", "failed:", "no", "tun"],
+        ["undo", "overlay", "banger.work.here", "0.065s", "5ms", "unwinding"],
+    ]
+    assert lines[5] == "total 70ms, of which 35ms in stages"
+
+
+def test_a_timeline_shows_the_stage_at_work(made: Session, capsys: pytest.CaptureFixture[str]) -> None:
+    _farm(made).past = [event("begun"), event("started", "launch", queue="banger.root.here")]
+    assert main(["vm", "show", "web", "--timeline"], made) == 0
+    assert "not over" in capsys.readouterr().out
+
+
+def test_hosts_tell_what_is_used(made: Session, capsys: pytest.CaptureFixture[str]) -> None:
+    _farm(made).known_hosts = [host(), host("gone", alive=False)]
+    assert main(["host", "list"], made) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["here", "yes", "2/253", "3/32", "512MiB/4GiB", "97.7GiB", "micro"]
+    assert lines[2].split()[:2] == ["gone", "no"]
+    assert main(["host", "show", "here", "--json"], made) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["free"] == {"slots": 251, "memory_mib": 3584, "vcpus": 29}
+    assert main(["host", "show", "there"], made) == 2
+
+
+def test_events_are_lines_and_as_json_lines_of_json(
+    made: Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    past = [event("finished", "tap", ms=12.0), event("settled", state="running")]
+    _farm(made).__dict__["events"] = type("Events", (), {"read": lambda self, vm_id=None: past})()
+    assert main(["events"], made) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.split()[2:] == ["off", "create", "tap", "finished", "after", "12ms"]
+    assert second.endswith("settled: running")
+    assert main(["events", "--json"], made) == 0
+    assert [json.loads(line)["kind"] for line in capsys.readouterr().out.splitlines()] == [
+        "finished",
+        "settled",
+    ]
+
+
+def test_the_configuration_shows_its_sources_and_no_password(
+    made: Session, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("BANGER_REDIS_URL", "redis://:hunter2@redis.example:6379/0")
+    (tmp_path / "banger").mkdir()
+    (tmp_path / "banger" / "config.toml").write_text("vcpus = 3\n")
+    assert main(["config", "show", "--json"], Session()) == 0
+    said = capsys.readouterr().out
+    assert "hunter2" not in said
+    shown = json.loads(said)
+    assert shown["redis_url"] == {
+        "value": "redis://:***@redis.example:6379/0",
+        "source": "BANGER_REDIS_URL",
+    }
+    assert shown["vcpus"] == {"value": 3, "source": str(tmp_path / "banger" / "config.toml")}
+    assert shown["image"] == {"value": "micro", "source": "default"}

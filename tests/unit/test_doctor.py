@@ -1,0 +1,177 @@
+"""The doctor's judgements over made-up facts, and that gathering real ones harms nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_farm import session
+
+import banger.doctor
+from banger.cli import main
+from banger.doctor import Check, Facts, examine, gather, gathering
+from banger.doctor.facts import TOOLS, DiskFacts, KvmFacts, RedisFacts
+from banger.settings import Settings
+from banger.shell import Completed
+
+HEALTHY = Facts(
+    root=True,
+    tools={tool.name: "1.0" for tool in TOOLS},
+    worker_user="banger",
+    worker_user_exists=True,
+    tun=True,
+    bridge=True,
+    nftables=True,
+    loop=True,
+    snapshot_target=True,
+    kvm=KvmFacts(True, True, (True, "a probe boot with KVM succeeded")),
+    disk=DiskFacts("/var/lib/banger", "xfs", 100_000, True),
+    cgroup=2,
+    images=("micro",),
+    redis=RedisFacts("", "7.0.15", "noeviction", "yes"),
+    served={"banger.control": True, "banger.work.here": True, "banger.root.here": True},
+    wanted_backend="auto",
+    wanted_accelerator="auto",
+    own_redis=True,
+)
+
+
+def _check(name: str, **changes: Any) -> Check:
+    return next(check for check in examine(HEALTHY._replace(**changes)) if check.name == name)
+
+
+def test_a_healthy_host_has_nothing_to_mend() -> None:
+    assert {check.status for check in examine(HEALTHY)} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "status", "found"),
+    [
+        ("tun", {"tun": False}, "fail", "no /dev/net/tun"),
+        ("bridge", {"bridge": False}, "fail", "not in this kernel"),
+        ("nftables", {"nftables": False}, "fail", "not in this kernel"),
+        ("nftables", {"nftables": None}, "warn", "unknown"),
+        ("loop", {"loop": False}, "warn", "no /dev/loop-control"),
+        ("worker user", {"worker_user_exists": False}, "fail", "no user banger"),
+        ("state directory", {"disk": DiskFacts("/s", "ext4", 500, True)}, "fail", "/s on ext4, 0.5 GiB free"),
+        ("state directory", {"disk": DiskFacts("/s", "xfs", 5120, True)}, "warn", "/s on xfs, 5.0 GiB free"),
+        ("images", {"images": ()}, "warn", "none yet"),
+        ("Redis", {"redis": RedisFacts("Redis refused the password")}, "fail", "Redis refused the password"),
+        (
+            "Redis maxmemory-policy",
+            {"redis": RedisFacts("", "7", "allkeys-lru", "yes")},
+            "fail",
+            "allkeys-lru",
+        ),
+        ("Redis maxmemory-policy", {"redis": RedisFacts("", "7", None, None)}, "warn", "unknown"),
+        ("Redis appendonly", {"redis": RedisFacts("", "7", "noeviction", "no")}, "warn", "no"),
+        ("queues", {"served": {"a": True, "b": False}}, "fail", "nobody serves b"),
+    ],
+)
+def test_what_is_amiss_is_found_with_its_meaning_and_a_remedy(
+    name: str, changes: dict[str, Any], status: str, found: str
+) -> None:
+    check = _check(name, **changes)
+    assert (check.status, check.found) == (status, found)
+    assert check.meaning
+    assert check.remedy
+
+
+@pytest.mark.parametrize(
+    ("tool", "status"), [("qemu-system-x86_64", "fail"), ("mmdebstrap", "warn"), ("dmsetup", "warn")]
+)
+def test_a_missing_tool_fails_only_what_needs_it(tool: str, status: str) -> None:
+    check = _check(tool, tools=HEALTHY.tools | {tool: None})
+    assert check.status == status
+    assert check.remedy.startswith("apt-get install ")
+
+
+def test_with_a_redis_of_ones_own_none_has_to_be_installed() -> None:
+    assert (
+        _check("redis-server", tools=HEALTHY.tools | {"redis-server": None}, own_redis=False).status == "warn"
+    )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "snapshot", "clones", "status", "found"),
+    [
+        ("auto", True, True, "ok", "dm-snapshot, since"),
+        ("auto", False, True, "ok", "reflink, since"),
+        ("auto", False, False, "warn", "copy, since"),
+        ("auto", None, True, "warn", "unknown"),
+        ("copy", True, True, "ok", "copy, as configured"),
+        ("reflink", True, False, "fail", "reflink, as configured, which does not work here"),
+    ],
+)
+def test_the_disk_backend_is_told_with_its_reason(
+    wanted: str, snapshot: bool | None, clones: bool, status: str, found: str
+) -> None:
+    disk = HEALTHY.disk._replace(reflink=clones)
+    check = _check("disk backend", wanted_backend=wanted, snapshot_target=snapshot, disk=disk)
+    assert check.status == status
+    assert check.found.startswith(found)
+
+
+@pytest.mark.parametrize(
+    ("kvm", "status", "found"),
+    [
+        (KvmFacts(False, False, None), "warn", "tcg (emulation): there is no /dev/kvm"),
+        (KvmFacts(True, False, None), "warn", "tcg (emulation): only root may open /dev/kvm"),
+        (KvmFacts(True, True, None), "warn", "not known yet"),
+        (KvmFacts(True, True, (False, "the probe hung")), "warn", "tcg (emulation): the probe hung"),
+        (KvmFacts(True, True, (True, "it booted")), "ok", "kvm: it booted"),
+    ],
+)
+def test_the_accelerator_is_told_with_its_reason(kvm: KvmFacts, status: str, found: str) -> None:
+    check = _check("accelerator", kvm=kvm)
+    assert check.status == status
+    assert check.found.startswith(found)
+
+
+def test_a_configured_accelerator_needs_no_reason() -> None:
+    assert _check("accelerator", wanted_accelerator="tcg").found == "tcg, as configured"
+
+
+def test_an_unreachable_redis_is_one_check_and_not_four() -> None:
+    checks = examine(HEALTHY._replace(redis=RedisFacts("Redis cannot be reached")))
+    assert [check.name for check in checks if check.name.startswith(("Redis", "queues"))] == ["Redis"]
+
+
+@pytest.mark.parametrize(("changes", "code"), [({}, 0), ({"tun": False}, 1), ({"loop": False}, 0)])
+def test_doctor_ends_with_1_only_where_something_fails(
+    changes: dict[str, Any],
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(banger.doctor, "gather", lambda _settings: HEALTHY._replace(**changes))
+    assert main(["doctor", "--json"], session(tmp_path)) == code
+    assert {"name", "status", "found", "meaning", "remedy"} == set(json.loads(capsys.readouterr().out)[0])
+    assert main(["doctor"], session(tmp_path)) == code
+    said = capsys.readouterr().out
+    assert ("to mend it:" in said) is bool(changes)
+    assert "\x1b" not in said
+
+
+@pytest.mark.usefixtures("socket_enabled")
+def test_gathering_works_on_a_machine_without_a_farm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Sequence[str]] = []
+
+    def run(argv: Sequence[str], **_options: Any) -> Completed:
+        started.append(argv)
+        return Completed(0, b"tool 1.2.3 (of today)\n", b"")
+
+    monkeypatch.setattr(gathering, "run", run)
+    monkeypatch.setattr(gathering, "find_tool", lambda name: f"/usr/bin/{name}")
+    monkeypatch.delenv("BANGER_REDIS_URL", raising=False)
+    facts = gather(Settings(host="here", state_dir=tmp_path / "state", run_dir=tmp_path / "run"))
+    assert ("/usr/bin/nft", "--version") in started
+    assert set(facts.tools.values()) == {"1.2.3", "installed"}
+    assert facts.redis.problem.startswith("no farm is known here: ")
+    assert facts.disk.directory == str(tmp_path / "state")
+    assert facts.disk.free_mib > 0
+    assert list(tmp_path.iterdir()) == []
