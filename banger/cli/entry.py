@@ -37,6 +37,9 @@ def main(argv: Sequence[str] | None = None, session: Session | None = None) -> i
     except BrokenPipeError:
         _forget_stdout()
         return FAILED
+    except PermissionError as error:
+        say_error(BangerError(f"this user may not open {error.filename}", resolution="Run banger with sudo."))
+        return session.failure_code
     except Exception as error:
         say_unexpected(error)
         return session.failure_code
