@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from typing import Any
 
 from celery import Celery, signals
-from celery.exceptions import Reject
 
 from banger.contracts.broker import celery_settings
 from banger.contracts.calls import StageCall
@@ -19,8 +17,6 @@ from banger.contracts.stages import STAGES, Side
 from root_worker.host import root_host
 from root_worker.policy import Policy
 from root_worker.runner import RootRunner
-
-_BUSY_PAUSE_S = 0.2
 
 
 def make_app(policy: Policy, redis_url: str) -> Celery:
@@ -51,13 +47,10 @@ def make_app(policy: Policy, redis_url: str) -> Celery:
 
 
 def _register(app: Celery, runner: RootRunner, stage: str, direction: Direction) -> None:
-    @app.task(name=task_name("root", stage, direction), bind=True, throws=(BangerError,))
+    @app.task(name=task_name("root", stage, direction), bind=True, shared=False, throws=(BangerError,))
     def step(task: Any, payload: dict[str, Any]) -> None:
         call = StageCall.model_validate(payload)
         after, error = runner.run(call)
-        if after is Next.RETRY:
-            time.sleep(_BUSY_PAUSE_S)  # another delivery is at it: back at a walking pace, ticket intact
-            raise Reject("busy", requeue=True)
         if after is Next.CONTINUE:
             return
         task.request.chain = None

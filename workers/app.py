@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery, signals
-from celery.exceptions import Reject
 
 from banger.contracts.calls import StageCall
 from banger.contracts.errors import BangerError
@@ -40,14 +39,17 @@ def _register_stage(app: Celery, farmhand: Farmhand, stage: str, direction: Dire
     @app.task(
         name=task_name("work", stage, direction),
         bind=True,
+        shared=False,
         acks_late=stage != "exec",
+        max_retries=None,
         throws=(BangerError,),
     )
     def step(task: Any, payload: dict[str, Any]) -> None:
         call = StageCall.model_validate(payload)
         after, error = farmhand.run(call)
         if after is Next.RETRY:
-            raise Reject("busy", requeue=True)
+            # A new message with the rest of the chain: one that is acknowledged cannot be given back.
+            raise task.retry(countdown=0, argsrepr=task.request.argsrepr, kwargsrepr="")
         if after is Next.CONTINUE:
             return
         task.request.chain = None
@@ -58,7 +60,7 @@ def _register_stage(app: Celery, farmhand: Farmhand, stage: str, direction: Dire
 
 
 def _register_plain(app: Celery, farmhand: Farmhand, name: str, body: Any) -> None:
-    @app.task(name=name, throws=(BangerError,))
+    @app.task(name=name, shared=False, throws=(BangerError,))
     def plain(payload: dict[str, Any]) -> None:
         body(farmhand, payload)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,25 +13,27 @@ from celery import Celery
 from banger.connection import connect
 from banger.contracts.calls import StageCall
 from banger.contracts.errors import BangerError
-from banger.contracts.journal import Journal
 from banger.contracts.queues import CONTROL, UNWIND, Direction, work_queue
 from banger.contracts.requests import StageRequest
 from banger.contracts.runner import Effect, Next, run_step
+from banger.contracts.stages import RENEWED_LEASE_S
 from banger.dispatch import send
 from banger.output import JobOutput
 from banger.records import Records
 from banger.settings import Settings
 from workers.capacity import describe_host
+from workers.held_claims import HeldClaims
 from workers.host import StageContext, WorkHost
 from workers.reconcile import ring_again
-from workers.stages import EFFECTS, LONG, update_spec
+from workers.stages import EFFECTS, update_spec
 
 log = logging.getLogger("banger.workers")
 
 _HEARTBEAT_S = 2.0
 _RECONCILE_S = 10.0
+_RENEW_S = RENEWED_LEASE_S / 4
 _SHORT_THREADS = 24  # kept free of waits and commands, so that short stages are never behind them
-_BUSY_PAUSE_S = 0.2
+_NO_THREAD_PAUSE_S = 0.2
 
 
 class Farmhand:
@@ -42,15 +43,15 @@ class Farmhand:
         self.app = app
         self.settings = settings
         self.records = Records(connect(settings.redis()))
-        self.journal = Journal(self.records.redis)
+        self.journal = HeldClaims(self.records.redis)
         self.host = WorkHost(settings.host, settings.paths, settings.network, settings.uid_base)
         self._long = threading.BoundedSemaphore(max(1, settings.worker_threads - _SHORT_THREADS))
 
     def run(self, call: StageCall) -> tuple[Next, BangerError | None]:
-        """Run one step here. Waits and commands give their thread back when too many are at it already."""
-        if call.stage not in LONG:
+        """Run one step here. One that waits gives its thread back when too many are at it already."""
+        if not call.table_row.waits:
             return self._run(call)
-        if not self._long.acquire(timeout=_BUSY_PAUSE_S):
+        if not self._long.acquire(timeout=_NO_THREAD_PAUSE_S):
             return Next.RETRY, None
         try:
             return self._run(call)
@@ -66,10 +67,7 @@ class Farmhand:
             key: partial(_with, context, effect) for key, effect in EFFECTS.items()
         }
         effects["update_spec", "do"] = partial(_with, self.records, update_spec.do)
-        after, error = run_step(call, self.journal, effects)
-        if after is Next.RETRY:
-            time.sleep(_BUSY_PAUSE_S)  # another delivery is at it; the message goes back at a walking pace
-        return after, error
+        return run_step(call, self.journal, effects)
 
     def ring_unwind(self, job: str) -> None:
         """Have a failed job undone."""
@@ -77,9 +75,9 @@ class Farmhand:
 
     def start(self) -> None:
         """Begin to say that this host is there, and to look after its jobs."""
-        self.beat()
         for name, every_s, body in (
             ("heartbeat", _HEARTBEAT_S, self.beat),
+            ("claims", _RENEW_S, self.journal.renew_all),
             ("reconcile", _RECONCILE_S, partial(ring_again, self)),
         ):
             threading.Thread(target=self._repeat, args=(every_s, body), name=name, daemon=True).start()
@@ -95,13 +93,16 @@ class Farmhand:
         self.records.publish_serving(CONTROL)
 
     def _repeat(self, every_s: float, body: Callable[[], None]) -> None:
-        while not self.host.stopping.wait(every_s):
+        """Do it now, and again and again: what fails once, for want of Redis, must not end it."""
+        while True:
             try:
                 body()
             except BangerError as error:
                 log.warning("%s: %s", threading.current_thread().name, error.brief)
             except Exception:
                 log.exception("%s failed; it will be tried again", threading.current_thread().name)
+            if self.host.stopping.wait(every_s):
+                return
 
 
 def _with(given: object, effect: Callable[..., dict[str, Any] | None], request: StageRequest) -> Any:

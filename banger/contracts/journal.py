@@ -1,4 +1,4 @@
-"""How both workers claim a step and report its outcome: three atomic scripts over the VM's record.
+"""How both workers claim a step and report its outcome: atomic scripts over the VM's record.
 
 The Redis client is handed in, so this stays free of I/O of its own. Times in scripts are Redis' own.
 A step is claimed by (job, step) under a lease; the VM's generation fences claims of an older start.
@@ -56,8 +56,8 @@ class Verdict(StrEnum):
     """What a runner is to do with a step."""
 
     GO = "go"  # claimed: act
-    DONE = "done"  # somebody did it: go on with the chain
-    BUSY = "busy"  # somebody is at it: come back
+    DONE = "done"  # somebody did it
+    BUSY = "busy"  # somebody is at it
     BLOCKED = "blocked"  # a step that this one requires did not succeed
     EXHAUSTED = "exhausted"  # claimed too often without an end
     CANCELLED = "cancelled"  # the user wants no more of this job
@@ -111,10 +111,29 @@ if not unwinding and redis.call('HGET', job, 'cancel') then return {'cancelled',
 for required in string.gmatch(requires, '[^,]+') do
   if redis.call('HGET', job, 's:' .. required) == 'failed' then return {'blocked', attempt} end
 end
+redis.call('HDEL', job, 'rings')
 tell(vm_events, farm_events, event)
 return {'go', attempt}
 """
 )
+
+_RENEW = """
+local job, step, token, lease_ms = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
+local holder, attempt = string.match(redis.call('HGET', job, 's:' .. step) or '', '^(%w+)|%d+|(%d+)$')
+if holder ~= token then return 0 end
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+redis.call('HSET', job, 's:' .. step, token .. '|' .. string.format('%d', now + lease_ms) .. '|' .. attempt)
+return 1
+"""
+
+_RELEASE = """
+local job, step, token = KEYS[1], ARGV[1], ARGV[2]
+local holder, attempt = string.match(redis.call('HGET', job, 's:' .. step) or '', '^(%w+)|%d+|(%d+)$')
+if holder ~= token then return 0 end
+redis.call('HSET', job, 's:' .. step, token .. '|0|' .. string.format('%d', attempt - 1))
+return 1
+"""
 
 _SETTLE = """
 local function settle(vm, job, name_prefix, leases, vm_events, farm_events, final, release, event, ttl)
@@ -195,7 +214,7 @@ class Journal:
             call.step,
             call.generation,
             token,
-            int((call.table_row.deadline_s + 5) * 1000),
+            _lease_ms(call),
             call.table_row.attempts,
             int(call.unwinding),
             _event(call, "started"),
@@ -203,6 +222,14 @@ class Journal:
         )
         words = [word.decode() if isinstance(word, bytes) else word for word in reply]
         return Claim(Verdict(words[0]), token, int(words[1]) if len(words) > 1 else 1)
+
+    def renew(self, call: StageCall, token: str) -> bool:
+        """Hold a claim for another lease; False when it is not ours any more."""
+        return bool(self.redis.eval(_RENEW, 1, job_key(call.job), call.step, token, _lease_ms(call)))
+
+    def release(self, call: StageCall, token: str) -> bool:
+        """Give a claim back as if it had never been made; False when it is not ours any more."""
+        return bool(self.redis.eval(_RELEASE, 1, job_key(call.job), call.step, token))
 
     def finished(self, call: StageCall, token: str, ms: float, data: dict[str, Any] | None) -> bool:
         """Report success; False when the claim was lost meanwhile, and nothing was written."""
@@ -238,6 +265,10 @@ class Journal:
 
 def _keys(call: StageCall) -> tuple[str, str, str, str]:
     return vm_key(call.vm_id), job_key(call.job), vm_events_key(call.vm_id), FARM_EVENTS
+
+
+def _lease_ms(call: StageCall) -> int:
+    return int(call.table_row.lease_s * 1000)
 
 
 def _event(call: StageCall, kind: str, **more: Any) -> str:

@@ -26,12 +26,16 @@ log = logging.getLogger("banger.runner")
 Effect = Callable[[StageRequest], dict[str, Any] | None]
 
 
+class HandOverError(Exception):
+    """An effect ends early because its worker does; whoever gets the step next is to begin it anew."""
+
+
 class Next(Enum):
     """What becomes of the rest of the chain after a step."""
 
     CONTINUE = "continue"
     STOP = "stop"
-    RETRY = "retry"
+    RETRY = "retry"  # this step goes back to its queue, and the rest with it
     UNWIND = "unwind"
 
 
@@ -45,15 +49,14 @@ def run_step(
 
     ``admit`` is asked before the effect and may refuse by raising. A failed undo of an unwinding job is
     reported and the chain goes on: every undo is attempted.
+
+    Only the delivery that did a step sends its chain on. Others are copies and end here: what they would
+    make up for, should that one's worker have died, is rung again by reconcile.
     """
     token = new_id()
     claim = journal.claim(call, token)
     match claim.verdict:
-        case Verdict.DONE:
-            return Next.CONTINUE, None
-        case Verdict.BUSY:
-            return Next.RETRY, None
-        case Verdict.OVER:
+        case Verdict.DONE | Verdict.BUSY | Verdict.OVER:
             return Next.STOP, None
         case Verdict.UNWINDING:
             return Next.UNWIND, None
@@ -66,6 +69,9 @@ def run_step(
         request = call.parse_request()
         admit(request)
         data = effects[call.stage, call.direction](request)
+    except HandOverError:
+        journal.release(call, token)
+        return Next.RETRY, None
     except Exception as error:
         wrapped = as_banger_error(error)
         level = logging.ERROR if isinstance(wrapped, InternalError) else logging.WARNING

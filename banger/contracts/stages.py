@@ -23,6 +23,8 @@ from banger.contracts.requests import (
     WorkDiskRequest,
 )
 
+RENEWED_LEASE_S = 30.0
+
 
 class Side(StrEnum):
     """Who runs a stage: the unprivileged worker or the root worker."""
@@ -35,6 +37,7 @@ class Stage(NamedTuple):
     """A stage: its side, the request models of its two directions, its deadline in seconds.
 
     ``attempts`` bounds how often a do is begun when workers die in it; a guest's command is never run twice.
+    ``waits``: it mostly waits for a guest, for minutes or hours.
     """
 
     name: str
@@ -43,6 +46,12 @@ class Stage(NamedTuple):
     undo: type[StageRequest] | None
     deadline_s: float
     attempts: int = 3
+    waits: bool = False
+
+    @property
+    def lease_s(self) -> float:
+        """How long a claim holds. Nobody sits out an hour's wait whose worker died: those are renewed."""
+        return RENEWED_LEASE_S if self.waits else self.deadline_s + 5
 
 
 STAGES = {
@@ -56,9 +65,9 @@ STAGES = {
         Stage("work_disk", Side.WORK, WorkDiskRequest, UndoRequest, 180),
         Stage("tap", Side.ROOT, TapRequest, UndoRequest, 30),
         Stage("launch", Side.ROOT, LaunchRequest, KillRequest, 30),
-        Stage("wait_ready", Side.WORK, WaitReadyRequest, None, 620),
-        Stage("exec", Side.WORK, ExecRequest, None, 24 * 3600 + 20, attempts=1),
-        Stage("guest_shutdown", Side.WORK, GuestShutdownRequest, None, 620),
+        Stage("wait_ready", Side.WORK, WaitReadyRequest, None, 620, waits=True),
+        Stage("exec", Side.WORK, ExecRequest, None, 24 * 3600 + 20, attempts=1, waits=True),
+        Stage("guest_shutdown", Side.WORK, GuestShutdownRequest, None, 620, waits=True),
         Stage("grow_work_disk", Side.WORK, GrowWorkDiskRequest, None, 180),
         Stage("update_spec", Side.WORK, UpdateSpecRequest, None, 10),
     )

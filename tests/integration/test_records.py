@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -19,11 +20,13 @@ from banger.contracts.errors import (
 )
 from banger.contracts.journal import Journal, Verdict
 from banger.contracts.names import new_id
+from banger.contracts.stages import RENEWED_LEASE_S
 from banger.events import Events
 from banger.pipelines import CREATE, DELETE, RUN, SET, START, STOP, Pipeline
 from banger.planning import calls, unwinding_calls
 from banger.records import Records
 from banger.states import State
+from workers.held_claims import HeldClaims
 
 pytestmark = pytest.mark.integration
 
@@ -130,6 +133,51 @@ def test_a_step_is_claimed_by_one_at_a_time(records: Records, journal: Journal) 
     assert not journal.finished(call, "b", 1.0, None)
     assert journal.finished(call, "a", 1.0, None)
     assert journal.claim(call, "b").verdict is Verdict.DONE
+
+
+def test_the_claim_of_a_wait_is_short_and_can_be_renewed(records: Records, journal: Journal) -> None:
+    reserve(records)
+    call = next(call for call in steps(records, CREATE) if call.stage == "wait_ready")
+    journal.claim(call, "a")
+    assert lease_left_s(records, call) <= RENEWED_LEASE_S
+    records.redis.hset(f"banger:job:{JOB}", f"s:{call.step}", "a|1|1")
+    assert journal.renew(call, "a")
+    assert lease_left_s(records, call) > RENEWED_LEASE_S - 5
+    assert journal.claim(call, "b").verdict is Verdict.BUSY
+    assert not journal.renew(call, "b")
+
+
+def test_a_claim_that_is_given_back_was_no_attempt(records: Records, journal: Journal) -> None:
+    reserve(records, pipeline=RUN)
+    call = next(call for call in steps(records, RUN) if call.stage == "exec")
+    assert call.table_row.attempts == 1
+    journal.claim(call, "a")
+    assert not journal.release(call, "b")
+    assert journal.release(call, "a")
+    claim = journal.claim(call, "b")
+    assert (claim.verdict, claim.attempt) == (Verdict.GO, 1)
+    assert not journal.finished(call, "a", 1.0, None)
+
+
+def test_a_held_claim_is_renewed_until_its_outcome_is_told(records: Records, redis_client: FarmRedis) -> None:
+    reserve(records)
+    call = next(call for call in steps(records, CREATE) if call.stage == "wait_ready")
+    held = HeldClaims(redis_client)
+    held.claim(call, "a")
+    records.redis.hset(f"banger:job:{JOB}", f"s:{call.step}", "a|1|1")
+    held.renew_all()
+    assert lease_left_s(records, call) > 0
+    assert held.finished(call, "a", 1.0, None)
+    held.renew_all()
+    job = records.job(JOB)
+    assert job
+    assert job.steps[call.step] == "done"
+
+
+def lease_left_s(records: Records, call: StageCall) -> float:
+    job = records.job(call.job)
+    assert job
+    return int(job.steps[call.step].split("|")[1]) / 1000 - time.time()
 
 
 def test_an_expired_claim_is_taken_over_a_bounded_number_of_times(records: Records, journal: Journal) -> None:

@@ -20,6 +20,7 @@ from stand_in import ADDRESS, SSHD, VM, StandIn, make_key
 from banger.contracts.errors import CancelledError, StageFailedError, UnavailableError
 from banger.contracts.names import HostPaths
 from banger.contracts.requests import ExecRequest, GuestShutdownRequest, WaitReadyRequest
+from banger.contracts.runner import HandOverError
 from banger.ssh import identity_file
 from workers.host import StageContext, WorkHost
 from workers.stages import exec as exec_stage
@@ -221,13 +222,13 @@ def test_a_guest_that_does_not_admit_our_key_is_not_ready(stand_in: StandIn, ctx
     assert "Permission denied" in caught.value.details
 
 
-def test_waiting_ends_when_the_job_is_cancelled_or_the_worker_stops(
+def test_waiting_ends_when_the_job_is_cancelled_and_is_handed_over_when_the_worker_stops(
     stand_in: StandIn, ctx: StageContext
 ) -> None:
     with pytest.raises(CancelledError):
         wait_ready.do(ready(), replace(ctx, cancelled=lambda: True))
     ctx.host.stopping.set()
-    with pytest.raises(UnavailableError):
+    with pytest.raises(HandOverError):
         wait_ready.do(ready(), ctx)
 
 

@@ -10,7 +10,7 @@ from farm_facts import steps
 from banger.contracts.calls import StageCall
 from banger.contracts.errors import BangerError, InternalError, PolicyError, StageFailedError
 from banger.contracts.journal import Claim, Journal, Verdict
-from banger.contracts.runner import Next, run_step
+from banger.contracts.runner import HandOverError, Next, run_step
 from banger.pipelines import CREATE
 
 CALL = steps(CREATE)[1]
@@ -39,6 +39,10 @@ class RecordingJournal(Journal):
         self.reports.append(("failed", error))
         return self._still_ours
 
+    def release(self, call: StageCall, token: str) -> bool:
+        self.reports.append(("released", None))
+        return self._still_ours
+
 
 def run(
     verdict: Verdict, effect: Any = lambda _request: {"x": 1}, call: StageCall = CALL, **more: Any
@@ -63,8 +67,8 @@ def test_a_claimed_step_is_done_and_reported() -> None:
 @pytest.mark.parametrize(
     ("verdict", "after"),
     [
-        (Verdict.DONE, Next.CONTINUE),
-        (Verdict.BUSY, Next.RETRY),
+        (Verdict.DONE, Next.STOP),
+        (Verdict.BUSY, Next.STOP),
         (Verdict.OVER, Next.STOP),
         (Verdict.UNWINDING, Next.UNWIND),
     ],
@@ -89,6 +93,10 @@ def test_a_defect_is_an_internal_error_with_its_text() -> None:
     _, error, _ = run(Verdict.GO, raises(KeyError("oops")))
     assert isinstance(error, InternalError)
     assert "oops" in error.brief
+
+
+def test_a_step_that_is_handed_over_gives_its_claim_back() -> None:
+    assert run(Verdict.GO, raises(HandOverError())) == (Next.RETRY, None, [("released", None)])
 
 
 def test_a_failed_undo_does_not_keep_the_others_from_being_tried() -> None:

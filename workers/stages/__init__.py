@@ -16,9 +16,6 @@ from workers.stages import (
     work_disk,
 )
 
-# Stages that mostly wait for a guest: they are kept from taking every thread.
-LONG = frozenset({"wait_ready", "exec", "guest_shutdown"})
-
 # Given the request and a StageContext. ``update_spec`` is not here: it is given the records instead.
 EFFECTS: dict[tuple[str, Direction], Callable[..., dict[str, Any] | None]] = {
     ("reserve", "undo"): reserve.undo,

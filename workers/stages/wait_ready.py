@@ -5,8 +5,9 @@ from __future__ import annotations
 import socket
 import time
 
-from banger.contracts.errors import CancelledError, StageFailedError, UnavailableError
+from banger.contracts.errors import CancelledError, StageFailedError
 from banger.contracts.requests import WaitReadyRequest
+from banger.contracts.runner import HandOverError
 from banger.shell import stream
 from banger.ssh import PORT, WRONG_KEY, ssh_argv
 from workers.host import StageContext
@@ -20,7 +21,7 @@ def do(request: WaitReadyRequest, ctx: StageContext) -> None:
     """Return once a command has run in the guest.
 
     StageFailedError, naming the console's log, after the request's timeout, and at once when somebody else's
-    key answers. CancelledError and UnavailableError when the job or the worker ends meanwhile.
+    key answers. CancelledError and HandOverError when the job or the worker ends meanwhile.
     """
     started = time.monotonic()
     said = "no connection has got as far as a key exchange"
@@ -28,7 +29,7 @@ def do(request: WaitReadyRequest, ctx: StageContext) -> None:
         if ctx.cancelled():
             raise CancelledError("cancelled while the guest was booting")
         if ctx.host.stopping.wait(_POLL_S):
-            raise UnavailableError("the host's worker is shutting down", resolution="Start the VM again.")
+            raise HandOverError  # the guest goes on booting, and another worker waits as well as we do
         # Short, since a lost packet costs a second of TCP's own waiting; longer for guests that are slow.
         if not _shows_banner(request.address, min(1.0, max(0.2, waited_s / 20))):
             continue
