@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Literal, NamedTuple, NoReturn
+from typing import Literal, NamedTuple, NoReturn
 
 from banger.contracts.errors import ToolFailedError
 
@@ -79,20 +79,23 @@ def run(
     if not argv or not argv[0].startswith("/"):
         raise ValueError(f"argv[0] must be an absolute path: {argv[:1]}")
     started = time.monotonic()
-    process = subprocess.Popen(
-        argv,
-        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=ENVIRONMENT | (env or {}),
-        cwd=cwd or "/",
-        pass_fds=pass_fds,
-        start_new_session=True,
-    )
-    try:
-        completed = _communicate(process, stdin, deadline_s, max_output)
-    finally:
-        _kill_group(process)
+    with _stdin_of(stdin) as source:
+        process = subprocess.Popen(
+            argv,
+            stdin=source,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=ENVIRONMENT | (env or {}),
+            cwd=cwd or "/",
+            pass_fds=pass_fds,
+            start_new_session=True,
+        )
+    completed = _collect(process, deadline_s, max_output)
+    if completed is None:
+        raise ToolFailedError(
+            f"{Path(argv[0]).name} did not end within {deadline_s:g} s and was killed",
+            details=shlex.join(argv),
+        )
     log.info("ran %s -> %s in %.0f ms", shlex.join(argv), completed.code, (time.monotonic() - started) * 1000)
     if completed.code not in good:
         said = (completed.stderr or completed.stdout).decode(errors="replace").strip()
@@ -226,46 +229,60 @@ def _terminal_environment() -> dict[str, str]:
     return ENVIRONMENT | {name: os.environ[name] for name in ("TERM", "COLORTERM") if name in os.environ}
 
 
-def _communicate(
-    process: subprocess.Popen[bytes], stdin: bytes, deadline_s: float, max_output: int
-) -> Completed:
-    out, err = bytearray(), bytearray()
-    readers = [
-        threading.Thread(target=_drain, args=(stream, into, max_output), daemon=True)
-        for stream, into in ((process.stdout, out), (process.stderr, err))
-    ]
-    for reader in readers:
-        reader.start()
-    if process.stdin:
-        writer = threading.Thread(target=_feed, args=(process.stdin, stdin), daemon=True)
-        writer.start()
+@contextlib.contextmanager
+def _stdin_of(data: bytes) -> Iterator[int]:
+    """Yield what the program reads: /dev/null, or a file in memory, which needs nobody to feed it."""
+    fd = os.memfd_create("stdin") if data else os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        code = process.wait(deadline_s)
-    except subprocess.TimeoutExpired:
+        if data:
+            with os.fdopen(fd, "wb", closefd=False) as file:
+                file.write(data)
+            os.lseek(fd, 0, os.SEEK_SET)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _collect(process: subprocess.Popen[bytes], deadline_s: float, max_output: int) -> Completed | None:
+    """Read both streams until the program ends; None when the deadline came first. Its group dies here.
+
+    The end is an event like the others (a pidfd): ``Popen.wait`` with a timeout polls for it at ever longer
+    intervals, and sees a program of 16 ms after 31.
+    """
+    deadline = time.monotonic() + deadline_s
+    pidfd = os.pidfd_open(process.pid)
+    pipes = [pipe for pipe in (process.stdout, process.stderr) if pipe]
+    output = {pipe.fileno(): bytearray() for pipe in pipes}
+    ended = False
+    try:
+        with selectors.DefaultSelector() as selector:
+            selector.register(pidfd, selectors.EVENT_READ)
+            for fd in output:
+                os.set_blocking(fd, False)
+                selector.register(fd, selectors.EVENT_READ)
+            while not ended and (left_s := deadline - time.monotonic()) > 0:
+                for key, _ in selector.select(left_s):
+                    if key.fd == pidfd:
+                        ended = True
+                    elif not _drain(key.fd, output[key.fd], max_output):
+                        selector.unregister(key.fd)
+    finally:
         _kill_group(process)
-        raise ToolFailedError(
-            f"{Path(str(process.args[0])).name} did not end within {deadline_s:g} s and was killed",  # type: ignore[index]
-            details=shlex.join(process.args),  # type: ignore[arg-type]
-        ) from None
-    for reader in readers:
-        reader.join(timeout=1)  # a grandchild may hold the pipe; what it says is not ours to wait for
-    return Completed(code, bytes(out), bytes(err))
+        os.close(pidfd)
+        for pipe in pipes:
+            _drain(pipe.fileno(), output[pipe.fileno()], max_output)
+            pipe.close()
+    return Completed(process.returncode, *map(bytes, output.values())) if ended else None
 
 
-def _drain(stream: IO[bytes] | None, into: bytearray, limit: int) -> None:
-    if stream is None:
-        return
-    with stream:
-        while chunk := stream.read1(65536):  # type: ignore[attr-defined]
-            into += chunk[: max(0, limit - len(into))]
-
-
-def _feed(stream: IO[bytes], data: bytes) -> None:
+def _drain(fd: int, into: bytearray, limit: int) -> bool:
+    """Take what the pipe holds now; False at its end. What is above the limit is read and thrown away."""
     try:
-        with stream:
-            stream.write(data)
-    except BrokenPipeError:
-        return  # the program did not want its input; its exit code says what it thinks of it
+        while chunk := os.read(fd, 65536):
+            into += chunk[: max(0, limit - len(into))]
+    except BlockingIOError:
+        return True
+    return False
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
