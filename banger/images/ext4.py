@@ -13,11 +13,13 @@ _SMALLEST_MIB = 16  # room for a journal of the smallest kind
 
 # Inode tables and journal are not zeroed: a sparse file reads as zeros, and says so to the guest,
 # whose kernel would zero them in the background otherwise. No blocks are kept for root, who is
-# everybody in a guest. The two features are off so that the e2fsck of older guests knows the disk.
+# everybody in a guest. No room is kept for online growth: writing its 1,024 empty blocks is most of what
+# mkfs does (7 ms of 11), and we grow disks offline, which needs none (8 to 64 GiB, with data: 60 ms).
+# The other two features are off so that the e2fsck of older guests knows the disk.
 MKFS_OPTIONS = (
     *("-q", "-F", "-b", "4096", "-m", "0"),
     *("-E", "root_owner=0:0,lazy_itable_init=1,lazy_journal_init=1,assume_storage_prezeroed=1"),
-    *("-O", "^orphan_file,^metadata_csum_seed"),
+    *("-O", "^resize_inode,^orphan_file,^metadata_csum_seed"),
 )
 
 
