@@ -6,15 +6,20 @@ import os
 import shutil
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
 from banger.contracts.intent import Intent
 from banger.contracts.names import link_alias
 from banger.contracts.requests import OverlayRequest, UndoRequest
 from banger.images.catalogue import Catalogue
-from banger.shell import find_tool, run
 from workers.host import StageContext
 from workers.new_file import new_file
-
-_DEADLINE_S = 30
 
 
 def do(request: OverlayRequest, ctx: StageContext) -> None:
@@ -52,20 +57,11 @@ def _make_host_key(key: Path, comment: str) -> str:
     """
     public = key.with_name(f"{key.name}.pub")
     if not key.exists():
+        pair = Ed25519PrivateKey.generate()
         with new_file(key, 0o600) as scratch, new_file(public, 0o644) as public_scratch:
-            keygen = (
-                find_tool("ssh-keygen"),
-                "-q",
-                "-t",
-                "ed25519",
-                "-N",
-                "",
-                "-C",
-                comment,
-                "-f",
-                str(scratch),
-            )
-            run(keygen, deadline_s=_DEADLINE_S)
-            scratch.with_name(f"{scratch.name}.pub").replace(public_scratch)
+            scratch.touch(mode=0o600)  # private from its first byte on
+            scratch.write_bytes(pair.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+            line = pair.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+            public_scratch.write_text(f"{line} {comment}\n")
     kind, material = public.read_text().split()[:2]
     return f"{kind} {material}"
