@@ -12,20 +12,24 @@ from banger.contracts.spec import VmSpec
 from banger.dispatch import send
 from banger.pipelines import PIPELINES
 from banger.placement import Candidate, place
+from workers import begin
 
 if TYPE_CHECKING:
     from workers.farmhand import Farmhand
 
 
 def run(farmhand: Farmhand, payload: dict[str, Any]) -> None:
-    """Reserve for ``{vm, job, pipeline, spec, params}`` and ring the chosen host, or refuse."""
+    """Reserve for ``{vm, job, pipeline, spec, params}`` and begin, here or on the chosen host, or refuse."""
     try:
         host = _reserve(farmhand, payload)
     except BangerError as error:
         farmhand.records.refuse(payload["vm"], payload["job"], payload["pipeline"], error.to_wire())
         return
     message = {key: payload[key] for key in ("vm", "job", "pipeline", "params")}
-    send(farmhand.app, BEGIN, work_queue(host), message)
+    if host == farmhand.host.name:
+        begin.run(farmhand, message)  # we are whom we would ring
+    else:
+        send(farmhand.app, BEGIN, work_queue(host), message)
 
 
 def _reserve(farmhand: Farmhand, payload: dict[str, Any]) -> str:
