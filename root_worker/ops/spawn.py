@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import marshal
 import shlex
 import sys
 from collections.abc import Collection, Sequence
@@ -52,7 +52,7 @@ def spawn(
     _log.info("starting %s", shlex.join(whole))
     answer = shell.run(
         (str(Path(sys.executable).resolve()), "-I", "-S", shim.__file__, link_alias(vm_id)),
-        stdin=json.dumps(plan).encode(),
+        stdin=marshal.dumps(plan),
         pass_fds=(*fds, log.newer, log.older, pid_fd),
         deadline_s=_DEADLINE_S,
     )
