@@ -30,11 +30,14 @@ class FarmRedis(redis.Redis):
             ) from error
 
 
-def connect(url: str) -> FarmRedis:
-    """Return a client for the URL; it fails within 2 s where nobody answers, and decodes to str."""
+def connect(url: str, *, answer_s: float = 10.0) -> FarmRedis:
+    """Return a client for the URL, which decodes to str.
+
+    It fails within 2 s where nobody listens, and within ``answer_s`` seconds where nobody answers.
+    """
     try:
         client = FarmRedis.from_url(
-            url, decode_responses=True, socket_connect_timeout=2, socket_timeout=30, retry=None
+            url, decode_responses=True, socket_connect_timeout=2, socket_timeout=answer_s, retry=None
         )
     except ValueError as error:
         raise UnavailableError(

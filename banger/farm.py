@@ -53,6 +53,8 @@ Vms = list[Record]
 Timeline = list[Event]
 Hosts = list[HostInfo]
 
+_ANSWER_S = 2.5  # who waits at a terminal is told within 3 s that Redis is not there
+
 
 class Farm:
     """A farm of hosts. Every method raises BangerError with what, why and what to do."""
@@ -63,7 +65,7 @@ class Farm:
     @cached_property
     def redis(self) -> FarmRedis:
         """The line to the farm's Redis."""
-        return connect(self.settings.redis())
+        return connect(self.settings.redis(), answer_s=_ANSWER_S)
 
     @cached_property
     def records(self) -> Records:
