@@ -22,7 +22,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from banger.connection import FarmRedis
-from banger.contracts.errors import ConflictError, NotFoundError, WrongStateError, from_wire
+from banger.contracts.errors import (
+    CancelledError,
+    ConflictError,
+    NotFoundError,
+    WrongStateError,
+    from_wire,
+)
 from banger.contracts.journal import (
     FARM_EVENTS,
     VM_EVENTS_MAX,
@@ -39,12 +45,13 @@ from banger.events import event_json
 from banger.hosts import HostImage, HostInfo
 from banger.pipelines import Pipeline
 from banger.placement import Used
-from banger.scripts import BEGIN, RESERVE
+from banger.scripts import BEGIN, CANCEL, RESERVE
 from banger.states import State
 
 HOSTS = "banger:hosts"
 SERVING_TTL_S = 10
 _REFUSED_TTL_S = 3600
+_CANCELLED_TTL_S = 3600  # for a job that has not come yet
 
 
 class Record(BaseModel):
@@ -73,7 +80,11 @@ class Record(BaseModel):
 
 
 class Job(BaseModel):
-    """A run of a pipeline for a VM. ``steps`` maps a step to its mark: a claim, ``done`` or ``failed``."""
+    """A run of a pipeline for a VM. ``steps`` maps a step to its mark: a claim, ``done`` or ``failed``.
+
+    ``touched_ms`` (epoch) is when a step or a ring last touched it, ``rings`` how often it was rung since the
+    last step.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -84,6 +95,7 @@ class Job(BaseModel):
     params: dict[str, Any] = {}
     cancel: bool = False
     touched_ms: int = 0
+    rings: int = 0
     error: dict[str, Any] | None = None
     steps: dict[str, str] = {}
 
@@ -139,8 +151,9 @@ class Records:
     ) -> bool:
         """Take the name, a slot and capacity, and write record and job: all or nothing.
 
-        False when the host has filled up meanwhile; ConflictError when the name is taken. Doing it again
-        for the same VM and job changes nothing.
+        False when the host has filled up meanwhile; ConflictError when the name is taken, CancelledError
+        when the job was cancelled before it came. Doing it again for the same job changes nothing, also
+        when its VM is gone by now.
         """
         record = {
             "id": vm_id,
@@ -186,6 +199,8 @@ class Records:
             ),
         )
         outcome = str(reply[0])
+        if outcome == "cancelled":
+            raise _cancelled_before(pipeline)
         if outcome == "taken":
             raise ConflictError(
                 f"a VM named {spec.name!r} exists already",
@@ -200,7 +215,7 @@ class Records:
         """Give the VM to a job, if its state allows, and return its record.
 
         Doing it again for the same job changes nothing. NotFoundError, ConflictError (another job has
-        it) or WrongStateError otherwise.
+        it), WrongStateError or CancelledError (before it came) otherwise.
         """
         reply = self.redis.eval(
             BEGIN,
@@ -229,13 +244,15 @@ class Records:
             )
         if outcome == "state":
             raise wrong_state(record, pipeline)
+        if outcome == "cancelled":
+            raise _cancelled_before(pipeline)
         return record
 
     def job(self, job: str) -> Job | None:
         """Return a job, or None where it is not known (any more)."""
         fields = self.redis.hgetall(job_key(job))
-        if not fields:
-            return None
+        if "state" not in fields:
+            return None  # it never was, or is only wished away so far
         return Job(
             id=job,
             vm=fields["vm"],
@@ -244,14 +261,22 @@ class Records:
             params=json.loads(fields.get("params", "{}")),
             cancel="cancel" in fields,
             touched_ms=int(fields.get("touched", 0)),
+            rings=int(fields.get("rings", 0)),
             error=json.loads(fields["error"]) if "error" in fields else None,
             steps={key[2:]: mark for key, mark in fields.items() if key.startswith("s:")},
         )
 
     def cancel(self, job: str) -> None:
-        """Ask a job to stop: it is read at the start of each stage, then what was done is undone."""
-        if self.redis.exists(job_key(job)):
-            self.redis.hset(job_key(job), "cancel", "1")
+        """Ask a job to stop: it is read at the start of each stage, then what was done is undone.
+
+        One that is still on its way will be refused when it comes.
+        """
+        self.redis.eval(CANCEL, 1, job_key(job), _CANCELLED_TTL_S)
+
+    def rang(self, job: str) -> None:
+        """Note that a job was sent again just now; the next claim of a step forgets how often."""
+        self.redis.hset(job_key(job), "touched", int(time.time() * 1000))
+        self.redis.hincrby(job_key(job), "rings", 1)
 
     def cancelled(self, job: str) -> bool:
         """Tell whether a job was asked to stop."""
@@ -303,6 +328,10 @@ class Records:
         return Used(
             len(leases), sum(int(lease[1]) for lease in leases), sum(int(lease[2]) for lease in leases)
         )
+
+
+def _cancelled_before(pipeline: Pipeline) -> CancelledError:
+    return CancelledError(f"the {pipeline.name} was cancelled before it began", details="nothing was changed")
 
 
 def wrong_state(record: Record, pipeline: Pipeline) -> WrongStateError:

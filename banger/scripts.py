@@ -1,16 +1,26 @@
-"""The two scripts that make and hand out records; the ones that both workers need are the journal's."""
+"""The scripts that make records and hand them out; the ones that both workers need are the journal's.
+
+A job may be cancelled before it is there: its hash then holds the wish alone, and no state.
+"""
 
 from __future__ import annotations
 
 from banger.contracts.journal import TELL
 
+_CLOCK = """
+local clock = redis.call('TIME')
+local now = string.format('%d', clock[1] * 1000 + math.floor(clock[2] / 1000))
+"""
+
 RESERVE = (
     TELL
+    + _CLOCK
     + """
 local vm, job, name, leases, vm_events, farm_events = unpack(KEYS)
 local want, record, fields = cjson.decode(ARGV[1]), cjson.decode(ARGV[2]), cjson.decode(ARGV[3])
 local event = ARGV[4]
-if redis.call('EXISTS', vm) == 1 then return {'again'} end
+if redis.call('HEXISTS', job, 'state') == 1 or redis.call('EXISTS', vm) == 1 then return {'again'} end
+if redis.call('DEL', job) == 1 then return {'cancelled'} end
 local owner = redis.call('GET', name)
 if owner then return {'taken', owner} end
 local taken, memory, vcpus = {}, want.memory, want.vcpus
@@ -30,7 +40,7 @@ redis.call('SET', name, want.id)
 redis.call('HSET', leases, want.id, string.format('%d:%d:%d', slot, want.memory, want.vcpus))
 redis.call('HSET', vm, unpack(record))
 redis.call('HSET', vm, 'slot', string.format('%d', slot), 'address', address)
-redis.call('HSET', job, unpack(fields))
+redis.call('HSET', job, 'touched', now, unpack(fields))
 tell(vm_events, farm_events, event)
 return {'ok'}
 """
@@ -38,6 +48,7 @@ return {'ok'}
 
 BEGIN = (
     TELL
+    + _CLOCK
     + """
 local vm, job, vm_events, farm_events = unpack(KEYS)
 local id, pipeline, before, during, starts, params, event, needs_slot = unpack(ARGV)
@@ -45,7 +56,8 @@ local state = redis.call('HGET', vm, 'state')
 if not state then return {'gone', ''} end
 local holder = redis.call('HGET', vm, 'job')
 if holder == id then return {'again', ''} end
-if redis.call('EXISTS', job) == 1 then return {'over', ''} end
+if redis.call('HEXISTS', job, 'state') == 1 then return {'over', ''} end
+if redis.call('DEL', job) == 1 then return {'cancelled', ''} end
 local busy = holder and redis.call('HGET', 'banger:job:' .. holder, 'state')
 if busy == 'running' or busy == 'unwinding' then return {'busy', holder} end
 if not string.find(',' .. before .. ',', ',' .. state .. ',', 1, true) then return {'state', state} end
@@ -53,8 +65,14 @@ if needs_slot == '1' and redis.call('HEXISTS', vm, 'slot') == 0 then return {'st
 redis.call('HSET', vm, 'state', during, 'job', id)
 if starts == '1' then redis.call('HINCRBY', vm, 'generation', 1) end
 redis.call('HSET', job, 'vm', redis.call('HGET', vm, 'id'), 'pipeline', pipeline,
-  'state', 'running', 'params', params)
+  'state', 'running', 'params', params, 'touched', now)
 tell(vm_events, farm_events, event)
 return {'ok', ''}
 """
 )
+
+CANCEL = """
+local job, ttl = KEYS[1], ARGV[1]
+redis.call('HSET', job, 'cancel', '1')
+if redis.call('HEXISTS', job, 'state') == 0 then redis.call('EXPIRE', job, ttl) end
+"""

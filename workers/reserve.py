@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 def run(farmhand: Farmhand, payload: dict[str, Any]) -> None:
     """Reserve for ``{vm, job, pipeline, spec, params}`` and begin, here or on the chosen host, or refuse."""
+    if farmhand.records.job(payload["job"]) is not None:
+        return  # delivered again: the reservation stands, or its VM has come and gone
     try:
         host = _reserve(farmhand, payload)
     except BangerError as error:
@@ -37,10 +39,6 @@ def _reserve(farmhand: Farmhand, payload: dict[str, Any]) -> str:
         spec = VmSpec.model_validate(payload["spec"])
     except ValidationError as error:
         raise InvalidInputError("the VM's specification is not valid", details=str(error)) from None
-    records = farmhand.records
-    known = records.get(payload["vm"])
-    if known is not None and known.job == payload["job"]:
-        return known.host  # delivered again: the reservation stands
     try:
         candidates = _place(farmhand, spec)
     except NotFoundError:
@@ -48,7 +46,9 @@ def _reserve(farmhand: Farmhand, payload: dict[str, Any]) -> str:
         candidates = _place(farmhand, spec)
     pipeline = PIPELINES[payload["pipeline"]]
     for host, image in candidates:
-        if records.reserve(payload["vm"], payload["job"], pipeline, spec, host, image, **payload["params"]):
+        if farmhand.records.reserve(
+            payload["vm"], payload["job"], pipeline, spec, host, image, **payload["params"]
+        ):
             return host.name
     raise CapacityError(
         "no host can take this VM",

@@ -12,6 +12,7 @@ from farm_facts import IMAGE, JOB, VM, host, spec
 from banger.connection import FarmRedis, connect
 from banger.contracts.calls import StageCall
 from banger.contracts.errors import (
+    CancelledError,
     ConflictError,
     NotFoundError,
     StageFailedError,
@@ -24,9 +25,10 @@ from banger.contracts.stages import RENEWED_LEASE_S
 from banger.events import Events
 from banger.pipelines import CREATE, DELETE, RUN, SET, START, STOP, Pipeline
 from banger.planning import calls, unwinding_calls
-from banger.records import Records
+from banger.records import Job, Records
 from banger.states import State
 from workers.held_claims import HeldClaims
+from workers.reconcile import stands_still
 
 pytestmark = pytest.mark.integration
 
@@ -123,6 +125,59 @@ def test_a_reservation_that_is_delivered_twice_is_one(records: Records) -> None:
     assert reserve(records)
     assert reserve(records)
     assert records.used("here").slots == 1
+
+
+def test_a_reservation_that_comes_again_after_its_vm_is_gone_changes_nothing(
+    records: Records, journal: Journal
+) -> None:
+    reserve(records, pipeline=RUN, ephemeral=True)
+    carry_out(journal, steps(records, RUN))
+    assert records.all() == []
+    assert reserve(records, pipeline=RUN, ephemeral=True)
+    assert records.all() == []
+    assert records.used("here").slots == 0
+
+
+def test_a_job_that_is_cancelled_before_it_comes_is_refused(records: Records, journal: Journal) -> None:
+    records.cancel(JOB)
+    assert records.job(JOB) is None
+    assert 0 < records.redis.ttl(f"banger:job:{JOB}") <= 3600
+    with pytest.raises(CancelledError):
+        reserve(records)
+    assert records.all() == []
+    assert reserve(records, job="c" * 12)
+    carry_out(journal, steps(records, CREATE, "c" * 12))
+    records.cancel("d" * 12)
+    with pytest.raises(CancelledError):
+        records.begin(VM, "d" * 12, STOP, {})
+    assert records.find("dev").state is State.RUNNING
+
+
+def test_a_job_is_left_in_peace_for_a_while_after_it_began(records: Records, journal: Journal) -> None:
+    reserve(records)
+    assert not stands_still(known_job(records), time.time())
+    carry_out(journal, steps(records, CREATE))
+    records.begin(VM, "c" * 12, STOP, {})
+    assert not stands_still(known_job(records, "c" * 12), time.time())
+
+
+def test_a_job_that_waits_behind_others_is_rung_ever_less_until_it_goes_on(
+    records: Records, journal: Journal
+) -> None:
+    reserve(records)
+    now = time.time()
+    assert stands_still(known_job(records), now + 31)
+    records.rang(JOB)
+    assert not stands_still(known_job(records), now + 31)
+    assert stands_still(known_job(records), now + 65)
+    journal.claim(steps(records, CREATE)[0], "t")
+    assert known_job(records).rings == 0
+
+
+def known_job(records: Records, job: str = JOB) -> Job:
+    found = records.job(job)
+    assert found
+    return found
 
 
 def test_a_step_is_claimed_by_one_at_a_time(records: Records, journal: Journal) -> None:
