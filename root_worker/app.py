@@ -32,6 +32,7 @@ def make_app(policy: Policy, redis_url: str) -> Celery:
         set_as_current=False,
     )
     app.conf.update(celery_settings("root"))
+    app.conf.worker_consumer = "root_worker.consumer:RootConsumer"
     app.conf.banger_policy = policy
     backend: Any = app.backend
     runner = RootRunner(root_host(policy), lambda: backend.client)

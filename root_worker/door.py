@@ -19,7 +19,7 @@ from celery import Task
 from celery.worker import strategy
 
 from banger.contracts.calls import Claims, read_ticket
-from banger.contracts.errors import BangerError, PolicyError
+from banger.contracts.errors import PolicyError
 from root_worker.policy import Policy, check
 
 log = logging.getLogger("root_worker.door")
@@ -41,10 +41,8 @@ def guarded(task: Any, app: Any, consumer: Any) -> Callable[..., Any]:
 
     def on_message(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any) -> Any:
         try:
-            if body is not None:
-                raise PolicyError("a message of protocol 1")
-            claims = open_message(message, task.name, policy, time.time())
-        except BangerError as error:
+            claims = open_message(message, body, task.name, policy, time.time())
+        except Exception as error:  # whatever a message makes us stumble over is a reason to refuse it
             log.warning("refused a message for %s: %s", task.name, error)
             message.ack_log_error(log, consumer.connection_errors)
             return None
@@ -54,8 +52,10 @@ def guarded(task: Any, app: Any, consumer: Any) -> Callable[..., Any]:
     return on_message
 
 
-def open_message(message: Any, task_name: str, policy: Policy, now: float) -> Claims:
+def open_message(message: Any, body: Any, task_name: str, policy: Policy, now: float) -> Claims:
     """Return the claims of a message's one ticket; PolicyError unless all about it is as it must be."""
+    if body is not None:
+        raise PolicyError("a message of protocol 1")
     if message.content_type != "application/json":
         raise PolicyError(f"content type {message.content_type!r}")
     try:

@@ -6,9 +6,9 @@ import base64
 import binascii
 import json
 import secrets
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from banger.contracts.errors import InvalidInputError, PolicyError
 from banger.contracts.names import HostName, JobId
@@ -40,6 +40,11 @@ class StageCall(Frozen):
     unwinds: bool = True
     final: str | None = None
     release: bool = False
+
+    @model_validator(mode="after")
+    def _is_about_a_vm(self) -> Self:
+        StageRequest.model_validate({name: self.request.get(name) for name in StageRequest.model_fields})
+        return self
 
     @property
     def unwinding(self) -> bool:

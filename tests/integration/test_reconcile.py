@@ -1,4 +1,4 @@
-"""What reconcile does about jobs that stand still and VMs whose time is over, over records in a real Redis."""
+"""What reconcile does about jobs that stand still and VMs whose time is over, with a real Redis."""
 
 from __future__ import annotations
 

@@ -46,6 +46,8 @@ def test_a_ticket_is_read_as_it_was_written() -> None:
         altered(lambda c: c["call"].update(stage="overlay")),
         altered(lambda c: c["call"].update(stage="no-such")),
         altered(lambda c: c["call"].update(step="0; rm")),
+        altered(lambda c: c["call"].update(request={})),
+        altered(lambda c: c["call"]["request"].update(generation="many")),
     ],
 )
 def test_anything_else_is_refused(ticket: object) -> None:
