@@ -18,6 +18,7 @@ from banger.pipelines import Pipeline
 from banger.records import Records
 
 _SILENCE_S = 3.0  # how long nothing may happen before we ask whether anybody is there
+_BATCH = 200  # entries of a stream in one reply
 
 
 @dataclass(frozen=True)
@@ -82,24 +83,26 @@ class Submission:
         raise AssertionError("a stream of items has no end of its own")
 
     def _items(self, *, with_output: bool) -> Any:
-        """Yield this job's events and output, output of a moment before events of the same moment."""
+        """Yield this job's events and output, each event after all that was printed before it."""
         cursors = {vm_events_key(self.vm_id): self._after}
         if with_output:
             cursors[output_key(self.job)] = "0"
         heard, last = time.monotonic(), None
         while True:
-            reply = self._redis.xread(cursors, block=500, count=200)
-            # Both keys are read in one command, so output that was printed before an event is here too.
-            for key, entries in sorted(reply or [], key=lambda item: item[0] != output_key(self.job)):
-                for entry_id, fields in entries:
-                    cursors[key] = entry_id
-                    if key == output_key(self.job):
-                        yield parse_output(fields)
-                        continue
-                    event = parse_event(entry_id, fields)
-                    if event.job == self.job:
-                        heard, last = time.monotonic(), event
-                        yield event
+            reply = dict(self._redis.xread(cursors, block=500, count=_BATCH) or [])
+            printed = reply.pop(output_key(self.job), [])
+            for entry_id, fields in printed:
+                cursors[output_key(self.job)] = entry_id
+                yield parse_output(fields)
+            if len(printed) == _BATCH:
+                continue  # there may be more, and the events that came with it may be later
+            # Both streams are read in one command: what was printed before an event is through by now.
+            for entry_id, fields in reply.get(vm_events_key(self.vm_id), []):
+                cursors[vm_events_key(self.vm_id)] = entry_id
+                event = parse_event(entry_id, fields)
+                if event.job == self.job:
+                    heard, last = time.monotonic(), event
+                    yield event
             if time.monotonic() - heard > _SILENCE_S:
                 self._require_served(last)
                 heard = time.monotonic()

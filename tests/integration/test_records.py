@@ -23,10 +23,12 @@ from banger.contracts.journal import Journal, Verdict
 from banger.contracts.names import new_id
 from banger.contracts.stages import RENEWED_LEASE_S
 from banger.events import Events
-from banger.pipelines import CREATE, DELETE, RUN, SET, START, STOP, Pipeline
+from banger.output import JobOutput
+from banger.pipelines import CREATE, DELETE, RUN, RUN_KEEP, SET, START, STOP, Pipeline
 from banger.planning import calls, unwinding_calls
 from banger.records import Job, Records
 from banger.states import State
+from banger.submission import Submission
 from workers.held_claims import HeldClaims
 from workers.reconcile import stands_still
 
@@ -46,7 +48,7 @@ def journal(redis_client: FarmRedis) -> Journal:
 def reserve(
     records: Records, vm: str = VM, job: str = JOB, pipeline: Pipeline = CREATE, **wanted: Any
 ) -> bool:
-    params: dict[str, Any] = {"argv": ["true"], "timeout_s": 1} if pipeline is RUN else {}
+    params: dict[str, Any] = {"argv": ["true"], "timeout_s": 1} if pipeline in (RUN, RUN_KEEP) else {}
     return records.reserve(vm, job, pipeline, spec(**wanted), host(), IMAGE, **params)
 
 
@@ -315,6 +317,17 @@ def test_a_start_is_a_new_generation(records: Records, journal: Journal) -> None
     records.begin(VM, "c" * 12, STOP, {})
     carry_out(journal, steps(records, STOP, "c" * 12))
     assert records.begin(VM, "e" * 12, START, {}).generation == 2
+
+
+def test_all_that_a_command_printed_comes_before_its_job_ends(records: Records, journal: Journal) -> None:
+    reserve(records, pipeline=RUN_KEEP)
+    output, lines = JobOutput(records.redis, JOB), [b"%d\n" % number for number in range(700)]
+    for line in lines:
+        output.emit("stdout", line)
+    carry_out(journal, steps(records, RUN_KEEP))
+    said: list[bytes] = []
+    Submission(records.redis, VM, JOB, RUN_KEEP, "0").wait(on_output=lambda chunk: said.append(chunk.data))
+    assert said == lines
 
 
 def test_a_stop_that_fails_ends_in_error_with_its_slot(records: Records, journal: Journal) -> None:
