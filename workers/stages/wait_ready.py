@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from pathlib import Path
 
 from banger.contracts.errors import CancelledError, StageFailedError
 from banger.contracts.requests import WaitReadyRequest
@@ -15,13 +16,14 @@ from workers.host import StageContext
 _POLL_S = 0.03
 _BANNER_S = 2.0
 _DIAL_S = 10
+_LAST_WORDS_BYTES = 2000
 
 
 def do(request: WaitReadyRequest, ctx: StageContext) -> None:
     """Return once a command has run in the guest.
 
-    StageFailedError, naming the console's log, after the request's timeout, and at once when somebody else's
-    key answers. CancelledError and HandOverError when the job or the worker ends meanwhile.
+    StageFailedError, with the console's last words, after the request's timeout, and at once when somebody
+    else's key answers. CancelledError and HandOverError when the job or the worker ends meanwhile.
     """
     started = time.monotonic()
     said = "no connection has got as far as a key exchange"
@@ -37,11 +39,22 @@ def do(request: WaitReadyRequest, ctx: StageContext) -> None:
         if refusal is None:
             return
         said = refusal or said  # an attempt that was cut off says less than one before it
+    console = ctx.host.paths.serial_log(request.vm_id)
     raise StageFailedError(
         f"the guest did not answer SSH within {request.timeout_s:g} s",
-        details=said,
-        resolution=f"The guest's console: {ctx.host.paths.serial_log(request.vm_id)}",
+        details=f"{said}\nits console ends with:\n{_last_words(console)}",
+        resolution=f"The whole console, unless the VM was removed as it failed: {console}",
     )
+
+
+def _last_words(console: Path) -> str:
+    """Return the end of the guest's console: a VM whose create failed is removed, and its log with it."""
+    try:
+        with console.open("rb") as file:
+            file.seek(max(0, console.stat().st_size - _LAST_WORDS_BYTES))
+            return file.read(_LAST_WORDS_BYTES).decode(errors="replace").strip()
+    except OSError as error:
+        return f"(it cannot be read: {error.strerror})"
 
 
 def _shows_banner(address: str, connect_s: float) -> bool:
