@@ -40,6 +40,13 @@ def message(
     )
 
 
+def tampered(call: StageCall, **request: Any) -> str:
+    """Return the call's ticket, with a request that no honest side could have written."""
+    claims = json.loads(base64.urlsafe_b64decode(write_ticket(call, time.time())))
+    claims["call"]["request"] |= request
+    return base64.urlsafe_b64encode(json.dumps(claims).encode()).decode()
+
+
 def sealed(body: bytes, headers: dict[str, Any], content_type: str = "application/json") -> Message:
     """Return a message as kombu's Redis transport keeps it."""
     return {

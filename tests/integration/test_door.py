@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 from farm_box import eventually
 from faulty_farm import Fault, FaultyFarm
-from forgery import Message, message, of_protocol_1, pickled, sealed, signature, starmap
+from forgery import Message, message, of_protocol_1, pickled, sealed, signature, starmap, tampered
 from netns import inside
 
 from banger.contracts.calls import StageCall, write_ticket
@@ -138,10 +138,6 @@ def ticket(call: StageCall, **changes: Any) -> str:
     return write_ticket(call.model_copy(update=changes), time.time())
 
 
-def asking(call: StageCall, **changes: Any) -> StageCall:
-    return call.model_copy(update={"request": call.request | changes})
-
-
 MISUSES: dict[str, Callable[[StageCall], Message]] = {
     "for another task": lambda call: message(call, task="banger.root.admit.undo"),
     "under another id": lambda call: message(call, task_id=call.task_id + "x"),
@@ -153,12 +149,10 @@ MISUSES: dict[str, Callable[[StageCall], Message]] = {
     "cut short": lambda call: message(call, [ticket(call)[:-9]]),
     "larger than any": lambda call: message(call, ["A" * (1 << 20)]),
     "in a list": lambda call: message(call, [[ticket(call)]]),
-    "of the unprivileged side": lambda call: message(
-        call, [ticket(call, stage="overlay", request={"vm_id": call.vm_id, "generation": 1})]
-    ),
-    "for a slot outside the network": lambda call: message(asking(call, slot=65533)),
-    "for a path instead of an id": lambda call: message(asking(call, vm_id="../../../etc")),
-    "with a field that nobody knows": lambda call: message(asking(call, command="reboot")),
+    "of the unprivileged side": lambda call: message(call, [ticket(call, stage="overlay")]),
+    "for a slot outside the network": lambda call: message(call, [tampered(call, slot=65533)]),
+    "for a path instead of an id": lambda call: message(call, [tampered(call, vm_id="../../../etc")]),
+    "with a field that nobody knows": lambda call: message(call, [tampered(call, command="reboot")]),
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from farm_box import Box
+from farm_box import Box, eventually
 from faulty_farm import Fault, FaultyFarm, When
 
 from banger.contracts.errors import StageFailedError
@@ -55,6 +55,20 @@ def test_an_ephemeral_vm_that_failed_is_gone_with_its_record(faulty: FaultyFarm)
         faulty.box.farm.run(["true"])
     assert not faulty.box.traces()
     assert not faulty.box.farm.list()
+
+
+def test_a_guest_that_does_not_answer_leaves_the_last_words_of_its_console(faulty: FaultyFarm) -> None:
+    farm = faulty.box.farm
+    faulty.expect(Fault("wait_ready", "before", "hold"))
+    submission = farm.submit_create(farm.spec("dev", ready_timeout_s=0.1))
+    eventually(lambda: any(e.stage == "wait_ready" for e in farm.events.read(submission.vm_id)))
+    with faulty.box.paths.serial_log(submission.vm_id).open("a") as console:
+        console.write("Kernel panic - not syncing: as the test wants it\n")
+    faulty.mend()
+    with pytest.raises(StageFailedError, match=r"wait_ready failed: the guest did not answer") as caught:
+        submission.wait()
+    assert "Kernel panic - not syncing: as the test wants it" in caught.value.details
+    assert not faulty.box.traces()
 
 
 def test_the_name_of_a_failed_vm_is_free(faulty: FaultyFarm) -> None:

@@ -9,9 +9,10 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
-from farm_box import Box, eventually
+from farm_box import Box, delete_all, eventually
 from faulty_farm import Fault, FaultyFarm
 from test_pipelines import NOT_WAITING
 
@@ -35,7 +36,7 @@ from banger.submission import Submission
 
 pytestmark = pytest.mark.integration
 
-KIB = 1024
+SMALL = 32 * 1024 * 1024
 
 
 def wait_for(submission: Submission, farm: Farm, stage: str) -> None:
@@ -150,22 +151,30 @@ def test_a_guest_that_hangs_is_killed_when_its_time_to_stop_is_over(faulty: Faul
 
 
 @pytest.mark.parametrize(
-    ("stage", "room_kib", "brief"),
+    ("stage", "brief"),
     [
-        ("attach_system_disk", 4 * KIB, "The base image does not fit on the disk"),
-        ("work_disk", 14 * KIB, "The disk is full"),
+        ("overlay", "The disk is full"),
+        ("attach_system_disk", "The base image does not fit on the disk"),
+        ("work_disk", "The disk is full"),
     ],
 )
-def test_a_disk_that_is_full_in_the_middle_is_said_and_unwound(
-    faulty: FaultyFarm, stage: str, room_kib: int, brief: str
+def test_a_disk_that_gets_full_in_the_middle_is_said_and_unwound(
+    faulty: FaultyFarm, stage: str, brief: str
 ) -> None:
-    with small_disk(faulty.box, room_kib):
+    farm, vms = faulty.box.farm, faulty.box.paths.vms
+    with small_disk(faulty.box):
+        faulty.expect(Fault(stage, "before", "hold"))
+        submission = farm.submit_create(farm.spec("dev"))
+        wait_for(submission, farm, stage)
+        fill(vms / "filler")
+        faulty.mend()
         with pytest.raises(StageFailedError, match=f"^{stage} failed: {brief}"):
-            faulty.box.farm.create("dev", disk_mib=8192)
+            submission.wait()
+        (vms / "filler").unlink()
         assert not faulty.box.traces()
-        assert not list(faulty.box.paths.vms.iterdir())
-        record = faulty.box.farm.show("dev")
-        assert (record.state, record.error and record.error["stage"]) == (State.ERROR, stage)
+        error = farm.show("dev").error
+        assert error is not None
+        assert (error["stage"], error["kind"]) == (stage, "StageFailedError")
 
 
 def test_an_image_that_is_not_what_was_built_is_refused(faulty: FaultyFarm) -> None:
@@ -205,12 +214,12 @@ def test_what_cannot_be_is_refused_and_nothing_is_made(faulty: FaultyFarm, wante
 
 
 @contextlib.contextmanager
-def small_disk(box: Box, room_kib: int) -> Iterator[None]:
+def small_disk(box: Box) -> Iterator[None]:
     """Put a small file system in the place where VMs' files are kept."""
     backing, vms = box.root / "small.ext4", box.paths.vms
     account = worker_account(box.settings)
     backing.touch()
-    os.truncate(backing, room_kib * KIB)
+    os.truncate(backing, SMALL)
     subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal", backing], check=True)
     subprocess.run(["mount", "-o", "loop", backing, vms], check=True)
     try:
@@ -219,5 +228,13 @@ def small_disk(box: Box, room_kib: int) -> Iterator[None]:
         vms.chmod(0o711)
         yield
     finally:
+        delete_all(box)
         subprocess.run(["umount", vms], check=True)
         backing.unlink()
+
+
+def fill(path: Path) -> None:
+    """Write a file until there is no room for another byte of it."""
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
