@@ -79,19 +79,18 @@ class Registry:
         or not the one this VM had.
         """
         with self.locked():
-            entry = self.get(vm_id) or Entry(vm_id=vm_id, generation=generation)
+            known = self.get(vm_id)
+            entry = known or Entry(vm_id=vm_id, generation=generation)
             if generation < entry.generation:
                 raise StaleGenerationError(
                     f"generation {generation} of VM {vm_id} is over: root has seen {entry.generation}"
                 )
             if slot is not None and entry.slot not in (None, slot):
                 raise PolicyError(f"VM {vm_id} has slot {entry.slot}, not {slot}")
-            if slot is not None:
-                for other in self.entries():
-                    if other.vm_id != vm_id and other.slot == slot:
-                        raise PolicyError(f"slot {slot} belongs to VM {other.vm_id}")
+            if slot is not None and entry.slot is None:  # once: all entries are read for it
+                self._require_free(slot)
             admitted = entry.model_copy(update={"generation": generation, "slot": slot or entry.slot})
-            if admitted != self.get(vm_id):
+            if admitted != known:
                 self._write(admitted)
             return admitted
 
@@ -110,6 +109,15 @@ class Registry:
         with self.locked():
             self._file(vm_id).unlink(missing_ok=True)
             self._sync()
+
+    def _require_free(self, slot: int) -> None:
+        for other in self.entries():
+            if other.slot == slot:
+                raise PolicyError(
+                    f"slot {slot} belongs to VM {other.vm_id}",
+                    details=f"root knows it from {self._file(other.vm_id)}",
+                    resolution="Delete that VM; if the farm has forgotten it and it does not run, remove that file.",
+                )
 
     def _file(self, vm_id: str) -> Path:
         return self._directory / f"{vm_id}.json"
