@@ -11,6 +11,7 @@ from celery import Celery, signals
 from banger.contracts.broker import celery_settings
 from banger.contracts.calls import StageCall
 from banger.contracts.errors import BangerError
+from banger.contracts.event_batches import batch_events
 from banger.contracts.queues import UNWIND, Direction, task_name, work_queue
 from banger.contracts.runner import Next
 from banger.contracts.stages import STAGES, Side
@@ -42,6 +43,7 @@ def make_app(policy: Policy, redis_url: str) -> Celery:
                 _register(app, runner, stage.name, "do")
             if stage.undo:
                 _register(app, runner, stage.name, "undo")
+    signals.worker_ready.connect(batch_events, weak=False)
     signals.worker_ready.connect(runner.start, weak=False)
     signals.worker_shutting_down.connect(runner.stop, weak=False)
     return app

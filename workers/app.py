@@ -8,6 +8,7 @@ from celery import Celery, signals
 
 from banger.contracts.calls import StageCall
 from banger.contracts.errors import BangerError
+from banger.contracts.event_batches import batch_events
 from banger.contracts.queues import BEGIN, CONTROL, RESERVE, UNWIND, Direction, task_name, work_queue
 from banger.contracts.runner import Next
 from banger.contracts.stages import STAGES, Side
@@ -30,6 +31,7 @@ def make_app(settings: Settings) -> Celery:
                 _register_stage(app, farmhand, stage.name, "undo")
     for name, body in ((RESERVE, reserve.run), (BEGIN, begin.run), (UNWIND, unwind.run)):
         _register_plain(app, farmhand, name, body)
+    signals.worker_ready.connect(batch_events, weak=False)
     _connect_signals(farmhand)
     return app
 
