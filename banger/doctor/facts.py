@@ -27,7 +27,7 @@ TOOLS = (
     Tool("losetup", "mount", ("--version",), "block devices of files"),
     Tool("setpriv", "util-linux", ("--version",), "drops privileges"),
     Tool("ssh", "openssh-client", ("-V",), "reaches guests"),
-    Tool("ssh-keygen", "openssh-client", (), "makes guests' host keys"),
+    Tool("ssh-keygen", "openssh-client", (), "makes the farm's key"),
     Tool("mmdebstrap", "mmdebstrap", ("--version",), "fetches Debian packages", for_images=True),
     Tool("cpio", "cpio", ("--version",), "packs the initrd", for_images=True),
     Tool("zstd", "zstd", ("--version",), "unpacks kernels", for_images=True),
