@@ -116,7 +116,7 @@ class Registry:
                 raise PolicyError(
                     f"slot {slot} belongs to VM {other.vm_id}",
                     details=f"root knows it from {self._file(other.vm_id)}",
-                    resolution="Delete that VM; if the farm has forgotten it and it does not run, remove that file.",
+                    resolution="Delete that VM; if the farm does not know it, kill it and remove the file.",
                 )
 
     def _file(self, vm_id: str) -> Path:
