@@ -42,8 +42,8 @@ class Policy(BaseModel):
     worker_user: str = "banger"
     disk_backend: Literal["auto", "reflink", "copy", "dm-snapshot"] = "auto"
     accelerator: Literal["auto", "kvm", "tcg"] = "auto"
-    max_vcpus: Annotated[int, Field(ge=1)] = 16
-    max_memory_mib: Annotated[int, Field(ge=64)] = 65_536
+    max_vcpus: Annotated[int, Field(ge=1)] = 64
+    max_memory_mib: Annotated[int, Field(ge=64)] = 1024 * 1024
     serial_log_mib: Annotated[int, Field(ge=1, le=1024)] = 8
 
     @property

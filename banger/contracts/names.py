@@ -59,11 +59,6 @@ def dm_name(vm_id: str) -> str:
     return f"banger-{vm_id}"
 
 
-def unit_name(vm_id: str) -> str:
-    """Return the systemd unit (and the cgroup) of the VM's VMM."""
-    return f"banger-vm-{vm_id}"
-
-
 class Slot(NamedTuple):
     """What follows from one leased integer on one host: address, MAC, uid and vsock CID, unique together."""
 

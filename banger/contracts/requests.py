@@ -160,21 +160,3 @@ class KillRequest(UndoRequest):
     """Undo of ``launch``: send this signal, then make sure."""
 
     signal: Signal = "KILL"
-
-
-Request = (
-    OverlayRequest
-    | WorkDiskRequest
-    | GrowWorkDiskRequest
-    | WaitReadyRequest
-    | GuestShutdownRequest
-    | ExecRequest
-    | UpdateSpecRequest
-    | AdmitRequest
-    | AttachSystemDiskRequest
-    | PatchRootfsRequest
-    | TapRequest
-    | LaunchRequest
-    | KillRequest
-    | UndoRequest
-)
