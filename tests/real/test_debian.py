@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from conftest import guest, said
 from farm_box import Box
+from guests import guest, said
 
 from banger.events import Event
 from banger.states import State

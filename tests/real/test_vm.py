@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from conftest import guest, said
 from farm_box import Box, eventually
+from guests import guest, said
 
 from banger.contracts.errors import InvalidInputError, WrongStateError
 from banger.contracts.names import slot
