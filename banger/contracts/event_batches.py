@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-BATCH_S = 0.25  # Flower shows this much later; a stage's own events, on which users wait, are not among these
+BATCH_S = 0.5  # Flower shows this much later; a stage's own events, on which users wait, are not among these
 
 
 def batch_events(sender: Any, **_: Any) -> None:
