@@ -48,10 +48,10 @@ class Farmhand:
         self._long = threading.BoundedSemaphore(max(1, settings.worker_threads - _SHORT_THREADS))
 
     def run(self, call: StageCall) -> tuple[Next, BangerError | None]:
-        """Run one step here. One that waits gives its thread back when too many are at it already."""
+        """Run one step here. One that waits is given back when too many are at it, or this worker ends."""
         if not call.table_row.waits:
             return self._run(call)
-        if not self._long.acquire(timeout=_NO_THREAD_PAUSE_S):
+        if self.host.stopping.is_set() or not self._long.acquire(timeout=_NO_THREAD_PAUSE_S):
             return Next.RETRY, None
         try:
             return self._run(call)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 from celery.contrib.testing.worker import start_worker
 from farm_facts import IMAGE, host, spec
+from faulty_farm import FaultyFarm
 
 from banger.contracts.calls import StageCall
 from banger.contracts.names import new_id
@@ -114,3 +117,20 @@ def test_a_step_that_is_handed_over_is_begun_anew(worker: Worker) -> None:
     eventually(lambda: worker.guests.begun == [vm_id, vm_id])
     worker.guests.end.set()
     eventually(lambda: str(worker.records.find("dev").state) == "running")
+
+
+def test_a_create_outlives_the_worker_that_waits_for_its_guest(faulty: FaultyFarm) -> None:
+    box = faulty.box
+    before = box.pid("worker")
+    submission = box.farm.submit_create(box.farm.spec("dev"))
+
+    def waits_begun() -> int:
+        return sum(
+            (e.stage, e.kind) == ("wait_ready", "started") for e in box.farm.events.read(submission.vm_id)
+        )
+
+    eventually(waits_begun)
+    os.kill(before, signal.SIGTERM)  # as `banger farm down` does; the supervisor starts another
+    assert str(submission.wait().state) == "running"
+    assert box.pid("worker") != before
+    assert waits_begun() == 2
