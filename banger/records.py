@@ -43,7 +43,7 @@ from banger.contracts.queues import CONTROL, work_queue
 from banger.contracts.spec import VmSpec
 from banger.events import event_json
 from banger.hosts import HostImage, HostInfo
-from banger.pipelines import Pipeline
+from banger.pipelines import PIPELINES, Pipeline
 from banger.placement import Used
 from banger.scripts import BEGIN, CANCEL, RESERVE
 from banger.states import State
@@ -269,8 +269,16 @@ class Records:
     def cancel(self, job: str) -> None:
         """Ask a job to stop: it is read at the start of each stage, then what was done is undone.
 
-        One that is still on its way will be refused when it comes.
+        One that is still on its way will be refused when it comes. WrongStateError for one that undoes
+        things itself: cut off in the middle, a stop or a delete would leave a VM that is neither.
         """
+        known = self.job(job)
+        if known is not None and not PIPELINES[known.pipeline].cancellable:
+            raise WrongStateError(
+                f"a {known.pipeline} cannot be cancelled",
+                details=f"job {job} of VM {known.vm}",
+                resolution="Wait for its end.",
+            )
         self.redis.eval(CANCEL, 1, job_key(job), _CANCELLED_TTL_S)
 
     def rang(self, job: str) -> None:

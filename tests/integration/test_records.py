@@ -155,6 +155,15 @@ def test_a_job_that_is_cancelled_before_it_comes_is_refused(records: Records, jo
     assert records.find("dev").state is State.RUNNING
 
 
+def test_a_job_that_undoes_things_is_not_cut_off(records: Records, journal: Journal) -> None:
+    reserve(records)
+    carry_out(journal, steps(records, CREATE))
+    records.begin(VM, "c" * 12, DELETE, {})
+    with pytest.raises(WrongStateError, match="a delete cannot be cancelled"):
+        records.cancel("c" * 12)
+    assert not records.cancelled("c" * 12)
+
+
 def test_a_job_is_left_in_peace_for_a_while_after_it_began(records: Records, journal: Journal) -> None:
     reserve(records)
     assert not stands_still(known_job(records), time.time())
