@@ -153,7 +153,7 @@ class Farm:
         return self.submit_run(spec, argv, timeout_s, keep=keep).wait(on_event, on_output)
 
     def run_spec(self, name: str | None = None, *, keep: bool = False, **wanted: Any) -> VmSpec:
-        """Return the specification of a VM for one command; unless kept, it does not outlive ``run_ttl_s``."""
+        """Return the specification of a VM for one command; unless kept, it lives ``run_ttl_s`` at most."""
         if wanted.get("ttl_s") is None and not keep:
             wanted["ttl_s"] = self.settings.run_ttl_s
         return self.spec(name or f"run-{new_id()}", ephemeral=not keep, **wanted)
