@@ -12,10 +12,11 @@ import typer
 from banger.cli import options
 from banger.cli.columns import columns, pairs, print_json
 from banger.cli.completion import local_images
+from banger.cli.failure import say_error
 from banger.cli.group import command, group
 from banger.cli.session import Session, session_of
 from banger.contracts.durations import format_duration
-from banger.contracts.errors import ConflictError, UnavailableError
+from banger.contracts.errors import BangerError, ConflictError, UnavailableError
 
 if TYPE_CHECKING:
     from banger.images import Catalogue, FileDigest
@@ -157,12 +158,17 @@ def delete(
     Examples:
       banger image delete ci
     """
-    session, catalogue = session_of(ctx), catalogue_of(ctx)
-    in_use = _images_in_use(session)
-    for ref in images:
-        deleted = catalogue.delete(ref, in_use)
-        typer.echo(f"{ref}: deleted {', '.join(image.id for image in deleted)}")
-    return 0
+    catalogue, users = catalogue_of(ctx), _users(session_of(ctx))
+    worst = 0
+    for ref in dict.fromkeys(images):
+        try:
+            deleted = catalogue.delete(ref, users)
+        except BangerError as error:
+            say_error(error)
+            worst = max(worst, error.exit_code)
+        else:
+            typer.echo(f"{ref}: deleted {', '.join(image.id for image in deleted)}")
+    return worst
 
 
 def catalogue_of(ctx: typer.Context) -> Catalogue:
@@ -172,21 +178,24 @@ def catalogue_of(ctx: typer.Context) -> Catalogue:
     return Catalogue(session_of(ctx).settings.paths)
 
 
-def _images_in_use(session: Session) -> set[str]:
-    """Return the ids of all images that VMs use. Without the farm's word, any VM on this host may use any."""
+def _users(session: Session) -> dict[str, list[str]]:
+    """Return the names of VMs by the image they use. Without the farm's word, any VM here may use any."""
     from banger.contracts.names import is_id
 
+    users: dict[str, list[str]] = {}
     try:
-        return {record.image for record in session.farm.list()}
+        for record in session.farm.list():
+            users.setdefault(record.image, []).append(record.name)
     except UnavailableError as error:
         vms = session.settings.paths.vms
         if not vms.is_dir() or not any(is_id(entry.name) for entry in vms.iterdir()):
-            return set()
+            return users
         raise ConflictError(
             "this host has VMs, and the farm cannot say which images they use",
             details=error.brief,
             resolution="Start the farm with `banger farm up`, then try again.",
         ) from error
+    return users
 
 
 def _mib(digest: FileDigest | None) -> str:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from banger.contracts.errors import InvalidInputError, PolicyError
+from banger.contracts.errors import InvalidInputError
 from banger.contracts.names import HostPaths, is_label
 from banger.images import debian, micro, store
 from banger.images.apt import DEFAULT_SUITE, Variant, bootstrap, host_suite
@@ -71,7 +71,7 @@ def build_image(
     ``suite`` is a Debian release (the host's own by default), ``mirror`` where to get it (the host's
     apt sources by default), ``include`` more packages. ``as_name`` is what it will be called
     (``name`` by default); an older image of that name stays until it is deleted. ``progress`` gets a
-    line before every slow step. InvalidInputError, PolicyError (not root), ToolFailedError.
+    line before every slow step. InvalidInputError (also when not root), ToolFailedError.
     """
     recipe, called = _check(name, as_name)
     suite = suite or host_suite() or DEFAULT_SUITE
@@ -113,17 +113,18 @@ def _check(name: str, as_name: str | None) -> tuple[Recipe, str]:
     recipe = RECIPES.get(name)
     if recipe is None:
         raise InvalidInputError(
-            f"There is no recipe {name!r}", resolution=f"Build one of: {', '.join(RECIPES)}."
+            f"there is no recipe {name!r}", resolution=f"Build one of: {', '.join(RECIPES)}."
         )
     called = as_name or name
     if not is_label(called):
         raise InvalidInputError(
-            f"Image name {called!r} is not a DNS label",
+            f"image name {called!r} is not a DNS label",
             resolution="Use lower-case letters, digits and hyphens, at most 63.",
         )
     if os.geteuid() != 0:
-        raise PolicyError(
-            "Building an image needs root: its files belong to root and other system users",
+        raise InvalidInputError(
+            "only root can build an image",
+            details="its files belong to root and to other system users",
             resolution=f"Run it with sudo: sudo banger image build {name}",
         )
     for tool in _TOOLS:

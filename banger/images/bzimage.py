@@ -21,10 +21,10 @@ _DECOMPRESS_DEADLINE_S = 60.0
 def payload(image: bytes) -> bytes:
     """Return the compressed kernel inside a bzImage; ToolFailedError when there is none."""
     if len(image) < 0x250 or image[0x202:0x206] != b"HdrS":
-        raise ToolFailedError("The kernel is not a bzImage")
+        raise ToolFailedError("the kernel is not a bzImage")
     (version,) = struct.unpack_from("<H", image, 0x206)
     if version < 0x208:
-        raise ToolFailedError(f"The kernel's boot protocol {version:#x} is older than 0x208")
+        raise ToolFailedError(f"the kernel's boot protocol {version:#x} is older than 0x208")
     setup_sectors = image[0x1F1] or 4
     offset, length = struct.unpack_from("<II", image, 0x248)
     start = (setup_sectors + 1) * 512 + offset
@@ -39,7 +39,7 @@ def extract_vmlinux(image: bytes) -> bytes:
         return compressed
     kernel = _decompress(compressed)
     if not kernel.startswith(_ELF):
-        raise ToolFailedError("The bzImage's payload is not an ELF kernel")
+        raise ToolFailedError("the bzImage's payload is not an ELF kernel")
     return kernel
 
 
@@ -52,4 +52,4 @@ def _decompress(data: bytes) -> bytes:
         return lzma.decompress(data)
     if data.startswith(b"\x1f\x8b"):
         return gzip.decompress(data)
-    raise ToolFailedError(f"The kernel is compressed in a way that banger does not know ({data[:6].hex()})")
+    raise ToolFailedError(f"the kernel is compressed in a way that banger does not know ({data[:6].hex()})")

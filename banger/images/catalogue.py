@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -46,7 +47,7 @@ class Catalogue:
             if kernel.id == image.kernel:
                 return kernel
         raise ImageDamagedError(
-            f"Image {image.name} ({image.id}) needs kernel {image.kernel}, which is missing",
+            f"image {image.name} ({image.id}) needs kernel {image.kernel}, which is missing",
             resolution=f"Build the image again: banger image build {image.name}",
         )
 
@@ -63,20 +64,20 @@ class Catalogue:
         for name, digest in kernel.files.items():
             verify_file(self._paths.kernel(kernel.id) / name, digest, verified)
 
-    def delete(self, ref: str, in_use: set[str]) -> tuple[ImageManifest, ...]:
+    def delete(self, ref: str, users: Mapping[str, Sequence[str]]) -> tuple[ImageManifest, ...]:
         """Delete the image of this id, or all versions of this name, and kernels nobody needs any more.
 
-        ``in_use`` holds the image ids of all VMs; ConflictError when one of ours is among them.
+        ``users`` has the names of the VMs that use an image, by its id; ConflictError naming those of ours.
         Returns what was deleted.
         """
         with store.locked(self._paths, wait_s=0, progress=log.info):
             doomed = self._matching(ref)
-            used = [image.id for image in doomed if image.id in in_use]
+            used = [f"{image.id}: {' '.join(users[image.id])}" for image in doomed if users.get(image.id)]
             if used:
                 raise ConflictError(
-                    f"Image {ref} is in use by a VM",
-                    details=f"in use: {', '.join(used)}",
-                    resolution="Delete the VMs first: banger vm list shows them with their images.",
+                    f"image {ref} is in use",
+                    details="VMs that use it:\n" + "\n".join(used),
+                    resolution="Delete these VMs first: banger vm delete NAME...",
                 )
             for image in doomed:
                 store.remove(self._paths.image(image.id))
@@ -94,7 +95,7 @@ class Catalogue:
         if not matching:
             names = sorted({image.name for image in images})
             raise NotFoundError(
-                f"There is no image {ref!r}",
+                f"there is no image {ref!r}",
                 details=f"there is: {', '.join(names)}" if names else "there is no image at all yet",
                 resolution="Build one: banger image build micro (or debian).",
             )

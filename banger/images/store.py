@@ -39,7 +39,7 @@ def locked(paths: HostPaths, *, wait_s: float, progress: Callable[[str], None]) 
             lock.acquire(timeout=wait_s)
         except Timeout as error:
             raise ConflictError(
-                "Another image build is running", resolution="Try again when it has ended."
+                "another image build is running", resolution="Try again when it has ended."
             ) from error
     try:
         yield

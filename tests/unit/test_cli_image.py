@@ -72,11 +72,24 @@ def test_an_image_is_deleted_when_no_vm_uses_it(made: Session, capsys: pytest.Ca
     assert not made.settings.paths.image(deleted).exists()
 
 
-def test_an_image_in_use_stays(made: Session) -> None:
+def test_an_image_in_use_stays_and_the_error_names_its_vms(
+    made: Session, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert isinstance(made.farm, PlayedFarm)
     made.farm.vms = [record(image=_image(made))]
     assert main(["image", "delete", "micro"], made) == 2
+    assert f"{_image(made)}: dev\n" in capsys.readouterr().err
     assert made.settings.paths.image(_image(made)).exists()
+
+
+def test_a_good_image_is_deleted_also_when_another_is_unknown(
+    made: Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deleted = _image(made)
+    assert main(["image", "delete", "nano", "micro", "micro"], made) == 2
+    captured = capsys.readouterr()
+    assert captured.out == f"micro: deleted {deleted}\n"
+    assert captured.err.startswith("banger: there is no image 'nano'\n")
 
 
 @pytest.mark.parametrize(("has_vm", "code"), [(True, 2), (False, 0)])

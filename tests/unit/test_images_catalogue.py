@@ -98,7 +98,7 @@ def test_delete_takes_all_versions_of_a_name_and_their_kernels(paths: HostPaths)
     mine, other = add_kernel(paths, "6.1"), add_kernel(paths, "6.12")
     images = {add_image(paths, mine.id, age_days=age) for age in (1, 2)}
     debian = add_image(paths, other.id, name="debian")
-    assert set(Catalogue(paths).delete("micro", in_use=set())) == images
+    assert set(Catalogue(paths).delete("micro", users={})) == images
     assert Catalogue(paths).list() == (debian,)
     assert Catalogue(paths).kernels() == (other,)
     assert sorted(entry.name for entry in paths.images.iterdir()) == [".lock", debian.id]
@@ -107,10 +107,10 @@ def test_delete_takes_all_versions_of_a_name_and_their_kernels(paths: HostPaths)
 def test_delete_is_refused_while_one_version_is_in_use(paths: HostPaths) -> None:
     kernel = add_kernel(paths)
     old, new = add_image(paths, kernel.id, age_days=2), add_image(paths, kernel.id, age_days=1)
-    with pytest.raises(ConflictError, match=old.id):
-        Catalogue(paths).delete("micro", in_use={old.id, "0123456789ab"})
+    with pytest.raises(ConflictError, match=f"{old.id}: dev web"):
+        Catalogue(paths).delete("micro", users={old.id: ["dev", "web"], "0123456789ab": ["other"]})
     assert Catalogue(paths).list() == (new, old)
-    Catalogue(paths).delete(new.id, in_use={old.id})
+    Catalogue(paths).delete(new.id, users={old.id: ["dev", "web"]})
     assert Catalogue(paths).list() == (old,)
 
 
