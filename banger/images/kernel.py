@@ -12,7 +12,7 @@ from banger.images import store
 from banger.images.apt import ARCHITECTURE, bootstrap
 from banger.images.bzimage import extract_vmlinux
 from banger.images.catalogue import Catalogue
-from banger.images.initrd import make_initrd
+from banger.images.initrd import make_initrd, recipe_digest
 from banger.images.manifest import KernelManifest, digest_file
 
 # The first that the suite's archive offers. Bookworm has a newer kernel in its security archive.
@@ -26,9 +26,10 @@ _FRESH = timedelta(days=1)
 def current_kernel(
     paths: HostPaths, suite: str, mirror: str | None, progress: Callable[[str], None]
 ) -> KernelManifest:
-    """Return the suite's kernel: one of the last day from the store, or a new one."""
+    """Return the suite's kernel: one of the last day, with today's initrd, from the store, or a new one."""
     for kernel in Catalogue(paths).kernels():
-        if kernel.suite == suite and datetime.now(UTC) - kernel.created < _FRESH:
+        fresh = datetime.now(UTC) - kernel.created < _FRESH
+        if kernel.suite == suite and fresh and kernel.initrd_recipe == recipe_digest():
             progress(f"Using kernel {kernel.version} of {kernel.created:%Y-%m-%d %H:%M} UTC")
             return kernel
     return build_kernel(paths, suite, mirror, progress)
@@ -56,6 +57,7 @@ def build_kernel(
             architecture=ARCHITECTURE,
             created=datetime.now(UTC),
             files={file.name: digest_file(file) for file in sorted(built.iterdir())},
+            initrd_recipe=recipe_digest(),
         )
         (built / "manifest.json").write_text(manifest.model_dump_json(indent=2))
         store.publish(built, paths.kernel(manifest.id))

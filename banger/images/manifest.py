@@ -37,11 +37,16 @@ class Sealed(Frozen):
 
     def content_id(self) -> str:
         """Return the id that the fields call for: the first 12 hex digits of their SHA-256."""
-        return hashlib.sha256(self.model_dump_json(exclude={"id"}).encode()).hexdigest()[:12]
+        # Without defaults, so that a field which comes later leaves what older stores hold as it is.
+        said = self.model_dump_json(exclude={"id"}, exclude_defaults=True)
+        return hashlib.sha256(said.encode()).hexdigest()[:12]
 
 
 class KernelManifest(Sealed):
-    """A kernel: vmlinuz (compressed, as packaged), vmlinux (the ELF in it), initrd.img (ours)."""
+    """A kernel: vmlinuz (compressed, as packaged), vmlinux (the ELF in it), initrd.img (ours).
+
+    ``initrd_recipe`` tells which of our recipes made the initrd: see ``initrd.recipe_digest``.
+    """
 
     id: KernelId
     version: str
@@ -49,6 +54,7 @@ class KernelManifest(Sealed):
     architecture: str
     created: datetime
     files: dict[str, FileDigest]
+    initrd_recipe: str = ""
 
 
 class ImageManifest(Sealed):
