@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 from banger.connection import FarmRedis
 
-_MAX_CHUNKS = 2_000
+_MAX_CHUNKS = 1_000  # of 16 KiB at most: 16 MiB a job, in a Redis that must not run full
 _CHUNK_BYTES = 16 * 1024
-_TTL_S = 3600
+_TTL_S = 900
 
 StreamName = Literal["stdout", "stderr"]
 
@@ -26,21 +27,39 @@ def output_key(job: str) -> str:
     return f"banger:job:{job}:output"
 
 
-def parse_output(fields: dict[str, str]) -> Output:
-    """Return a stream entry as it was printed."""
-    return Output("stderr" if fields["s"] == "stderr" else "stdout", base64.b64decode(fields["d"]))
-
-
 class JobOutput:
-    """Appends chunks of stdout and stderr; the oldest go when nobody reads them in time."""
+    """Appends chunks of stdout and stderr; the oldest go when nobody reads them in time.
+
+    Each chunk says how many bytes came before it, so that a reader knows what it has missed.
+    """
 
     def __init__(self, client: FarmRedis, job: str) -> None:
         self._redis: Any = client
         self._key = output_key(job)
+        self._sent = 0
 
     def emit(self, stream: StreamName, chunk: bytes) -> None:
         """Append what was printed, in chunks of at most 16 KiB."""
         for start in range(0, len(chunk), _CHUNK_BYTES):
-            data = base64.b64encode(chunk[start : start + _CHUNK_BYTES]).decode()
-            self._redis.xadd(self._key, {"s": stream, "d": data}, maxlen=_MAX_CHUNKS, approximate=True)
+            data = chunk[start : start + _CHUNK_BYTES]
+            entry = {"s": stream, "n": self._sent, "d": base64.b64encode(data).decode()}
+            self._redis.xadd(self._key, entry, maxlen=_MAX_CHUNKS, approximate=True)
+            self._sent += len(data)
         self._redis.expire(self._key, _TTL_S)
+
+
+class OutputReader:
+    """Makes stream entries, in order, what was printed, and says where some of it is missing."""
+
+    def __init__(self) -> None:
+        self._seen = 0
+
+    def read(self, fields: dict[str, str]) -> Iterator[Output]:
+        """Yield an entry's output, after a remark on stderr where entries before it were lost."""
+        before, data = int(fields["n"]), base64.b64decode(fields["d"])
+        if before > self._seen:
+            lost = before - self._seen
+            remark = f"\n[banger] {lost} bytes of output are missing: they came faster than they were read\n"
+            yield Output("stderr", remark.encode())
+        self._seen = before + len(data)
+        yield Output("stderr" if fields["s"] == "stderr" else "stdout", data)

@@ -13,7 +13,7 @@ from banger.contracts.journal import vm_events_key
 from banger.contracts.queues import CONTROL, root_queue, work_queue
 from banger.contracts.stages import STAGES, Side
 from banger.events import Event, parse_event
-from banger.output import Output, output_key, parse_output
+from banger.output import Output, OutputReader, output_key
 from banger.pipelines import Pipeline
 from banger.records import Records
 
@@ -87,13 +87,14 @@ class Submission:
         cursors = {vm_events_key(self.vm_id): self._after}
         if with_output:
             cursors[output_key(self.job)] = "0"
+        reader = OutputReader()
         heard, last = time.monotonic(), None
         while True:
             reply = dict(self._redis.xread(cursors, block=500, count=_BATCH) or [])
             printed = reply.pop(output_key(self.job), [])
             for entry_id, fields in printed:
                 cursors[output_key(self.job)] = entry_id
-                yield parse_output(fields)
+                yield from reader.read(fields)
             if len(printed) == _BATCH:
                 continue  # there may be more, and the events that came with it may be later
             # Both streams are read in one command: what was printed before an event is through by now.

@@ -158,6 +158,10 @@ local function settle(vm, job, name_prefix, leases, vm_events, farm_events, fina
     redis.call('HDEL', vm, 'job')
     if final == 'error' then
       redis.call('HSET', vm, 'error', redis.call('HGET', job, 'error') or '{}')
+      if release then  -- it holds nothing any more: a story to be told, and not for ever
+        redis.call('EXPIRE', vm, ttl)
+        redis.call('EXPIRE', vm_events, ttl)
+      end
     else
       redis.call('HDEL', vm, 'error')
     end
