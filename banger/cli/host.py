@@ -42,7 +42,7 @@ def list_(ctx: typer.Context, as_json: options.Json = False) -> int:
             f"{used.vcpus}/{host.vcpus}",
             f"{format_mib(used.memory_mib)}/{format_mib(host.memory_mib)}",
             _gib(host.disk_free_mib),
-            ",".join(image.name for image in host.images),
+            ",".join(dict.fromkeys(image.name for image in host.images)),
         )
         for host, used in found
     ]

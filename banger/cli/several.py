@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -23,16 +23,20 @@ Verb = Callable[[str, OnEvent], str]
 _AT_ONCE = 32
 
 
-def each(refs: Sequence[str], verb: Verb, *, quiet: bool = False) -> int:
+def each(
+    refs: Sequence[str], verb: Verb, *, quiet: bool = False, names: Mapping[str, str] | None = None
+) -> int:
     """Do a verb to every VM and return the worst exit code. A single VM has its stages shown.
 
-    What was begun goes on in the workers when the process is interrupted.
+    A VM is called as it was asked for, or by its name in ``names``. What was begun goes on in the workers
+    when the process is interrupted.
     """
     refs = list(dict.fromkeys(refs))
+    names = names or {}
     if len(refs) == 1:
         with stage_view(quiet=quiet, keep=False) as view:
             said = verb(refs[0], view.event)
-        typer.echo(f"{refs[0]}: {said}")
+        typer.echo(f"{names.get(refs[0], refs[0])}: {said}")
         return 0
     gate = threading.BoundedSemaphore(_AT_ONCE)
     pending = [(ref, _begin(verb, ref, gate)) for ref in refs]
@@ -40,10 +44,10 @@ def each(refs: Sequence[str], verb: Verb, *, quiet: bool = False) -> int:
     for ref, outcome in pending:
         result = outcome.get()
         if isinstance(result, BangerError):
-            say_error(result, about=ref)
+            say_error(result, about=names.get(ref, ref))
             worst = max(worst, result.exit_code)
         else:
-            typer.echo(f"{ref}: {result}")
+            typer.echo(f"{names.get(ref, ref)}: {result}")
     return worst
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +17,8 @@ from banger.states import State
 if TYPE_CHECKING:
     from banger.events import Event
     from banger.farm import Farm
+
+_PRUNED = (State.STOPPED, State.ERROR)
 
 
 def delete(
@@ -54,27 +56,35 @@ def prune(
       banger vm prune --yes
     """
     farm = session_of(ctx).farm
-    doomed = [record.name for record in farm.list() if record.state in (State.STOPPED, State.ERROR)]
+    # By id: a VM whose create failed has given its name back, and another may have it by now.
+    doomed = {record.id: record.name for record in farm.list() if record.state in _PRUNED}
     if not doomed:
         typer.echo("There is nothing to prune.")
         return 0
     if dry_run:
-        typer.echo("\n".join(doomed))
+        typer.echo("\n".join(doomed.values()))
         return 0
     if not yes and not sys.stdin.isatty():
         raise InvalidInputError(
             f"prune would delete {len(doomed)} VMs, and there is no terminal to ask on",
-            details=", ".join(doomed),
+            details=", ".join(doomed.values()),
             resolution="Add --yes to delete them, or --dry-run to only see them.",
         )
-    if not yes and not typer.confirm(f"Delete {', '.join(doomed)}?", err=True):
+    if not yes and not typer.confirm(f"Delete {', '.join(doomed.values())}?", err=True):
         return 1
-    return _delete_each(farm, doomed, 0.0, quiet=quiet)
+    return _delete_each(farm, list(doomed), 0.0, quiet=quiet, names=doomed)
 
 
-def _delete_each(farm: Farm, names: Sequence[str], timeout_s: float, *, quiet: bool) -> int:
+def _delete_each(
+    farm: Farm,
+    refs: Sequence[str],
+    timeout_s: float,
+    *,
+    quiet: bool,
+    names: Mapping[str, str] | None = None,
+) -> int:
     def verb(ref: str, on_event: Callable[[Event], None]) -> str:
         farm.delete(ref, timeout_s, on_event)
         return "deleted"
 
-    return each(names, verb, quiet=quiet)
+    return each(refs, verb, quiet=quiet, names=names)

@@ -115,7 +115,8 @@ def test_a_timeline_shows_the_stage_at_work(made: Session, capsys: pytest.Captur
 
 
 def test_hosts_tell_what_is_used(made: Session, capsys: pytest.CaptureFixture[str]) -> None:
-    _farm(made).known_hosts = [host(), host("gone", alive=False)]
+    two_versions = (IMAGE, IMAGE.model_copy(update={"id": "cccccccccccc"}))
+    _farm(made).known_hosts = [host(images=two_versions), host("gone", alive=False)]
     assert main(["host", "list"], made) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == ["here", "yes", "2/253", "3/32", "512MiB/4GiB", "97.7GiB", "micro"]

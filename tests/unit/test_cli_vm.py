@@ -210,13 +210,23 @@ def test_a_verb_passes_on_its_options(argv: list[str], asked: tuple[object, ...]
 
 
 def test_prune_deletes_what_rests_and_asks_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    states = {"up": State.RUNNING, "off": State.STOPPED, "broken": State.ERROR}
-    made = session(tmp_path, *(record(name=name, state=state) for name, state in states.items()))
+    # A failed create gives its name back: here one to a VM that runs, and one to a VM that rests.
+    states = {"web": State.RUNNING, "off": State.STOPPED, "broken": State.ERROR}
+    vms = [
+        record(id=f"{number:012x}", name=name, state=state)
+        for number, (name, state) in enumerate(states.items())
+    ]
+    namesakes = [
+        record(id="c" * 12, name="off", state=State.ERROR),
+        record(id="d" * 12, name="web", state=State.ERROR),
+    ]
+    made = session(tmp_path, *vms, *namesakes)
     assert isinstance(made.farm, PlayedFarm)
     assert main(["vm", "prune", "--dry-run"], made) == 0
-    assert capsys.readouterr().out == "off\nbroken\n"
+    assert capsys.readouterr().out == "off\nbroken\noff\nweb\n"
     assert main(["vm", "prune"], made) == 2
     assert "--yes" in capsys.readouterr().err
     assert made.farm.asked == []
     assert main(["vm", "prune", "--yes"], made) == 0
-    assert sorted(ref for _, ref, _ in made.farm.asked) == ["broken", "off"]
+    assert sorted(ref for _, ref, _ in made.farm.asked) == [vms[1].id, vms[2].id, "c" * 12, "d" * 12]
+    assert capsys.readouterr().out == "off: deleted\nbroken: deleted\noff: deleted\nweb: deleted\n"
