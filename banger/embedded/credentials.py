@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 from pathlib import Path
 from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict
 
+from banger.embedded.ports import Ports, choose_ports
 from banger.settings import Settings
 
 FLOWER_USER = "banger"
@@ -43,31 +43,23 @@ def load(farm_file: Path) -> Credentials | None:
 def ensure(settings: Settings) -> Credentials:
     """Return the farm's credentials, made on the first call; written when they changed.
 
-    A port of 0 means a free one, picked once and kept.
+    Raises what ``choose_ports`` does; the file is then as it was.
     """
     old = load(settings.farm_file)
     password = old.redis_password if old else secrets.token_urlsafe(32)
-    redis_port = settings.redis_port or (old.redis_port if old else 0) or free_port()
-    flower_port = settings.flower_port or (old.flower_port if old else 0) or free_port()
+    ports = choose_ports(settings, Ports(old.redis_port, old.flower_port) if old else None)
     credentials = Credentials(
-        redis_url=settings.redis_url or f"redis://:{quote(password, safe='')}@127.0.0.1:{redis_port}/0",
+        redis_url=settings.redis_url or f"redis://:{quote(password, safe='')}@127.0.0.1:{ports.redis}/0",
         redis_password=password,
-        redis_port=redis_port,
-        flower_url=f"http://127.0.0.1:{flower_port}",
+        redis_port=ports.redis,
+        flower_url=f"http://127.0.0.1:{ports.flower}",
         flower_user=FLOWER_USER,
         flower_password=old.flower_password if old else secrets.token_urlsafe(18),
-        flower_port=flower_port,
+        flower_port=ports.flower,
     )
     if credentials != old:
         write_private(settings.farm_file, credentials.model_dump_json(indent=2))
     return credentials
-
-
-def free_port() -> int:
-    """Return a loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def write_private(path: Path, text: str, *, gid: int = 0, mode: int = 0o600) -> None:
