@@ -22,6 +22,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from banger.complaints import complaints
 from banger.contracts.errors import InvalidInputError, UnavailableError
 from banger.contracts.names import HostName, HostPaths
 
@@ -146,13 +147,12 @@ def load_settings(**overrides: Any) -> Settings:
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
         raise InvalidInputError(
             "the configuration is not valid",
-            details="\n".join(lines),
+            details="\n".join(complaints(error)),
             resolution=f"See {SYSTEM_FILE}, {user_file()} and the BANGER_* environment variables.",
         ) from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidInputError(
             "a configuration file is not valid TOML",
             details=str(error),

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from banger.contracts.names import VmName
 from banger.contracts.requests import Frozen, SizeMib
 
-LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$")]
-LabelValue = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:/@+-]{0,63}$")]
+
+def _label_key(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}", text):
+        raise ValueError("a label's key is 1 to 63 of A-Z a-z 0-9 . _ / -, beginning with a letter or digit")
+    return text
+
+
+def _label_value(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._:/@+-]{0,63}", text):
+        raise ValueError("a label's value is up to 63 of A-Z a-z 0-9 . _ : / @ + -")
+    return text
+
+
+LabelKey = Annotated[str, AfterValidator(_label_key)]
+LabelValue = Annotated[str, AfterValidator(_label_value)]
 
 
 class VmSpec(Frozen):
