@@ -11,20 +11,27 @@ farm.delete("dev")
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from banger.connection import FarmRedis, connect
-from banger.contracts.errors import BangerError, InvalidInputError, UnavailableError, WrongStateError
+from banger.contracts.errors import (
+    BangerError,
+    InvalidInputError,
+    StageFailedError,
+    UnavailableError,
+    WrongStateError,
+)
 from banger.contracts.names import new_id
 from banger.contracts.queues import BEGIN, CONTROL, RESERVE, root_queue, work_queue
 from banger.contracts.sizes import format_mib
 from banger.contracts.spec import VmSpec
 from banger.events import Event, Events
 from banger.hosts import HostInfo
-from banger.output import Output
+from banger.output import Output, StreamName
 from banger.pipelines import (
     CREATE,
     CREATE_STOPPED,
@@ -46,6 +53,8 @@ from banger.submission import Outcome, Submission
 
 if TYPE_CHECKING:
     from celery import Celery
+
+    from banger.guest_copy import SshArgv
 
 OnEvent = Callable[[Event], None]
 OnOutput = Callable[[Output], None]
@@ -234,6 +243,62 @@ class Farm:
             )
         return record
 
+    def require_here(self, record: Record) -> None:
+        """Raise InvalidInputError for a VM of another host: guests are reached from their own alone."""
+        if record.host != self.settings.host:
+            raise InvalidInputError(
+                f"VM {record.name} is on host {record.host}, and this is {self.settings.host}",
+                details="guests can be reached from their own host alone",
+                resolution=f"Run this command on {record.host}.",
+            )
+
+    def require_running_here(self, ref: str) -> Record:
+        """Return a VM that runs on this very host; WrongStateError or InvalidInputError otherwise."""
+        record = self.require_running(ref)
+        self.require_here(record)
+        return record
+
+    # --- inside a guest --------------------------------------------------------------------------
+
+    def exec(
+        self,
+        ref: str,
+        argv: Sequence[str],
+        *,
+        timeout_s: float = 3600.0,
+        on_output: OnOutput | None = None,
+    ) -> int:
+        """Run a command in a running VM, word for word, and return its exit code; it has no stdin.
+
+        GuestUnreachableError when the connection failed, StageFailedError when the time was over.
+        """
+        from banger.shell import stream
+        from banger.ssh import guest_session
+
+        record = self.require_running_here(ref)
+
+        def emit(name: StreamName, data: bytes) -> None:
+            if on_output:
+                on_output(Output(name, data))
+
+        with guest_session(self.settings.paths, record.id, str(record.address), argv) as session:
+            result = stream(session.argv, deadline_s=timeout_s, emit=emit, stop=lambda: False)
+            if result.ended == "deadline":
+                raise StageFailedError(f"the command did not end within {timeout_s:g} s and was cut off")
+            return session.exit_code(result.code)
+
+    def copy_from(self, ref: str, source: str, target: Path, deadline_s: float = 3600.0) -> tuple[str, ...]:
+        """Copy a guest's file or directory to this machine; return what was left out of it, by path."""
+        from banger.guest_copy import copy_from_guest
+
+        return copy_from_guest(self._ssh_to(ref), source, target, deadline_s=deadline_s)
+
+    def copy_to(self, ref: str, source: Path, target: str, deadline_s: float = 3600.0) -> None:
+        """Copy a file or directory of this machine into a guest."""
+        from banger.guest_copy import copy_to_guest
+
+        copy_to_guest(self._ssh_to(ref), source, target, deadline_s=deadline_s)
+
     # --- how -------------------------------------------------------------------------------------
 
     def _submit_new(self, pipeline: Pipeline, spec: VmSpec, params: dict[str, Any]) -> Submission:
@@ -271,6 +336,12 @@ class Farm:
             except BangerError:
                 return self.records.get(record.id)  # why that job failed is its own story
         return self.records.get(record.id)
+
+    def _ssh_to(self, ref: str) -> SshArgv:
+        from banger.ssh import ssh_argv
+
+        record = self.require_running_here(ref)
+        return partial(ssh_argv, self.settings.paths, record.id, str(record.address))
 
     def _stop_timeout(self, timeout_s: float | None) -> float:
         return self.settings.stop_timeout_s if timeout_s is None else timeout_s

@@ -7,14 +7,19 @@ its first boot, under an alias made of the VM's id: that an address had another 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
+from banger.contracts.errors import GuestUnreachableError
 from banger.contracts.names import HostPaths, link_alias
 from banger.shell import find_tool
 
 PORT = 22
 OWN_FAILURE = 255  # what ssh ends with when the fault is its own; a guest's command may say the same
+SESSION_DIAL_S = 10  # a guest that works may be slow to answer
 WRONG_KEY = "Host key verification failed"
 _ANSWERED = "rtype exit-s"  # of exit-status and exit-signal, the guest's last words on a command
 
@@ -46,7 +51,7 @@ def ssh_argv(
     """Return the command line of ssh to the guest's root; without a command, a login shell.
 
     ``dial_s`` bounds connection and key exchange together. ``log`` takes what ssh itself has to say, so that
-    stderr is the guest's alone; ``guest_answered`` reads it.
+    stderr is the guest's alone; ``GuestSession`` reads it.
     """
     options = {
         "BatchMode": "yes",
@@ -81,11 +86,37 @@ def ssh_argv(
     return tuple(argv)
 
 
-def guest_answered(log: str) -> bool:
-    """Tell from ssh's log (LogLevel DEBUG1) whether the exit code is the guest's, even where it is 255."""
-    return _ANSWERED in log
+class GuestSession(NamedTuple):
+    """One command in a guest: ssh's command line, and the file in which ssh says how it went."""
+
+    argv: tuple[str, ...]
+    log: Path
+
+    def exit_code(self, code: int) -> int:
+        """Return the guest's exit code from ssh's own, even where both are 255.
+
+        GuestUnreachableError when the guest did not say how the command ended.
+        """
+        said = self.log.read_text(errors="replace")
+        if code < 0 or (code == OWN_FAILURE and _ANSWERED not in said):
+            raise GuestUnreachableError(
+                "the connection to the guest failed",
+                details=_own_words(said)[-2000:],
+                resolution="`banger vm logs` shows the guest's console.",
+            )
+        return code
 
 
-def own_words(log: str) -> str:
-    """Return what ssh itself complained of: its log without the debugging."""
+@contextmanager
+def guest_session(
+    paths: HostPaths, vm_id: str, address: str, command: Sequence[str], *, tty: bool = False
+) -> Iterator[GuestSession]:
+    """Yield a session for one command; its log is gone afterwards."""
+    with tempfile.NamedTemporaryFile(prefix="banger-ssh-") as file:
+        log = Path(file.name)
+        argv = ssh_argv(paths, vm_id, address, command, tty=tty, dial_s=SESSION_DIAL_S, log=log)
+        yield GuestSession(argv, log)
+
+
+def _own_words(log: str) -> str:
     return "\n".join(line for line in log.splitlines() if not line.startswith("debug")).strip()

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import Annotated, NamedTuple
 
 import typer
 
 from banger.cli import options
-from banger.cli.session import Session, session_of
-from banger.cli.vm_guest import running_here
+from banger.cli.session import session_of
 from banger.contracts.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    from banger.guest_copy import SshArgv
 
 _DEADLINE_S = 3600.0
 
@@ -36,19 +31,15 @@ def cp(
       banger vm cp Makefile dev:/srv/
       banger vm cp dev:/var/log ./dev-log
     """
-    from banger.guest_copy import copy_from_guest, copy_to_guest
-
     session = session_of(ctx)
     deadline_s = options.duration(timeout) or _DEADLINE_S
     from_guest, to_guest = parse_place(source), parse_place(target)
     if from_guest is not None and to_guest is None:
-        left_out = copy_from_guest(
-            _ssh_to(session, from_guest.vm), from_guest.path, Path(target), deadline_s=deadline_s
-        )
+        left_out = session.farm.copy_from(from_guest.vm, from_guest.path, Path(target), deadline_s)
         for path in left_out:
             typer.echo(f"banger: left out {path}: it is no file, directory or link within the copy", err=True)
     elif to_guest is not None and from_guest is None:
-        copy_to_guest(_ssh_to(session, to_guest.vm), Path(source), to_guest.path, deadline_s=deadline_s)
+        session.farm.copy_to(to_guest.vm, Path(source), to_guest.path, deadline_s)
     else:
         raise InvalidInputError(
             "one side of a copy is a VM, the other is this machine",
@@ -71,10 +62,3 @@ def parse_place(text: str) -> Place | None:
     if not colon or not vm or "/" in vm:
         return None
     return Place(vm, path or ".")
-
-
-def _ssh_to(session: Session, ref: str) -> SshArgv:
-    from banger.ssh import ssh_argv
-
-    record = running_here(session, ref)
-    return partial(ssh_argv, session.settings.paths, record.id, str(record.address))

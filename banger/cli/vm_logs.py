@@ -13,7 +13,6 @@ import typer
 
 from banger.cli import options
 from banger.cli.session import session_of
-from banger.cli.vm_guest import require_here
 
 if TYPE_CHECKING:
     from banger.farm import Farm
@@ -42,8 +41,10 @@ def logs(
     """
     session = session_of(ctx)
     record = session.farm.show(name)
-    require_here(session, record)
+    session.farm.require_here(record)
     path = session.settings.paths.serial_log(record.id)
+    if not path.exists() and not follow:
+        typer.echo(f"banger: {record.name} has no console log: it never ran, or is undone", err=True)
     said, position = read_log(path)
     _write(said if lines is None else b"".join(said.splitlines(keepends=True)[-lines:] if lines else []))
     if follow:

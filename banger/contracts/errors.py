@@ -79,6 +79,10 @@ class StageFailedError(BangerError):
     """A stage did not do what it should; the host was put back as it was."""
 
 
+class GuestUnreachableError(BangerError):
+    """SSH to a guest failed, or was lost before the guest said how its command ended."""
+
+
 class ToolFailedError(BangerError):
     """An external tool failed; the details hold its last output."""
 
@@ -113,6 +117,7 @@ _KINDS = {
         CapacityError,
         UnavailableError,
         StageFailedError,
+        GuestUnreachableError,
         ToolFailedError,
         PolicyError,
         StaleGenerationError,

@@ -17,7 +17,7 @@ from netns import private_network
 from pyroute2 import IPRoute
 from stand_in import ADDRESS, SSHD, VM, StandIn, make_key
 
-from banger.contracts.errors import CancelledError, StageFailedError, UnavailableError
+from banger.contracts.errors import CancelledError, GuestUnreachableError, StageFailedError, UnavailableError
 from banger.contracts.names import HostPaths
 from banger.contracts.requests import ExecRequest, GuestShutdownRequest, WaitReadyRequest
 from banger.contracts.runner import HandOverError
@@ -158,13 +158,13 @@ def test_a_stopping_worker_lets_its_commands_go(guest: StandIn, ctx: StageContex
 
 
 def test_a_guest_that_is_not_there_is_our_failure(stand_in: StandIn, ctx: StageContext) -> None:
-    with pytest.raises(StageFailedError, match="connection to the guest") as caught:
+    with pytest.raises(GuestUnreachableError, match="connection to the guest") as caught:
         run_in_guest(ctx, "true")
     assert "Connection refused" in caught.value.details
 
 
 def test_a_connection_lost_in_the_middle_is_our_failure(guest: StandIn, ctx: StageContext) -> None:
-    with pytest.raises(StageFailedError, match="connection to the guest"):
+    with pytest.raises(GuestUnreachableError, match="connection to the guest"):
         run_in_guest(ctx, "sh", "-c", "kill -KILL $(ps -o ppid= -p $PPID)")
 
 
@@ -173,7 +173,7 @@ def test_a_guest_with_another_host_key_gets_no_command(
 ) -> None:
     make_key(tmp_path / "other")
     guest.trust(tmp_path / "other")
-    with pytest.raises(StageFailedError, match="connection to the guest") as caught:
+    with pytest.raises(GuestUnreachableError, match="connection to the guest") as caught:
         run_in_guest(ctx, "touch", str(tmp_path / "was here"))
     assert "Host key verification failed" in caught.value.details
     assert not (tmp_path / "was here").exists()

@@ -72,7 +72,7 @@ def test_exec_tells_a_guests_255_from_sshs_own(
 ) -> None:
     _attach(monkeypatch, Ssh(255, log))
     assert main(["vm", "exec", "dev", "--", "true"], made) == code
-    assert ("the connection to dev failed" in capsys.readouterr().err) is (code == 125)
+    assert ("the connection to the guest failed" in capsys.readouterr().err) is (code == 125)
 
 
 def test_exec_that_takes_too_long_is_cut_off_with_125(
@@ -187,9 +187,13 @@ def test_the_serial_log_is_printed_older_half_first(
     assert capsys.readouterr().out == "two\nthree\n"
 
 
-def test_a_vm_without_a_log_yet_has_an_empty_one(made: Session, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_vm_that_never_ran_has_no_log_and_says_so(
+    made: Session, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["vm", "logs", "dev"], made) == 0
-    assert capsys.readouterr().out == ""
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("banger: dev has no console log")
 
 
 def test_following_the_log_ends_when_the_vm_is_gone(

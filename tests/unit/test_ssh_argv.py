@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from banger import ssh
+from banger.contracts.errors import GuestUnreachableError
 from banger.contracts.names import HostPaths
 
 VM = "0123456789ab"
@@ -56,10 +57,23 @@ def test_a_shell_takes_the_guest_command_apart_into_the_same_words(words: list[s
     assert shlex.split(command) == words
 
 
-@pytest.mark.parametrize("last_words", ["exit-status", "exit-signal"])
-def test_the_log_tells_a_guests_255_from_sshs_own(last_words: str) -> None:
-    answered = f"debug1: client_input_channel_req: channel 0 rtype {last_words} reply 0\n"
-    lost = "debug1: Sending command: true\nTimeout, server 172.16.0.2 not responding.\n"
-    assert ssh.guest_answered(answered)
-    assert not ssh.guest_answered(lost)
-    assert ssh.own_words(lost) == "Timeout, server 172.16.0.2 not responding."
+ANSWERED = "debug1: client_input_channel_req: channel 0 rtype exit-status reply 0\n"
+LOST = "debug1: Sending command: true\nTimeout, server 172.16.0.2 not responding.\n"
+
+
+def session(tmp_path: Path, log: str) -> ssh.GuestSession:
+    file = tmp_path / "ssh.log"
+    file.write_text(log)
+    return ssh.GuestSession((), file)
+
+
+@pytest.mark.parametrize("log", [ANSWERED, ANSWERED.replace("status", "signal")])
+def test_a_guests_own_255_is_its_exit_code(tmp_path: Path, log: str) -> None:
+    assert session(tmp_path, log).exit_code(255) == 255
+
+
+@pytest.mark.parametrize("code", [255, -15])
+def test_a_lost_connection_is_told_in_sshs_words(tmp_path: Path, code: int) -> None:
+    with pytest.raises(GuestUnreachableError) as caught:
+        session(tmp_path, LOST).exit_code(code)
+    assert caught.value.details == "Timeout, server 172.16.0.2 not responding."
