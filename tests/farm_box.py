@@ -153,6 +153,9 @@ def farm_box(*images: str, change: Change = as_planned, **settings: Any) -> Iter
         uid_base=400_000 + secrets.randbelow(1000) * 1000,
         **settings,
     )
+    # Shared, as hosts have it: what is mounted beneath is seen by services with a view of their own.
+    subprocess.run(["mount", "--bind", root, root], check=True)
+    subprocess.run(["mount", "--make-shared", root], check=True)
     try:
         for image in images:
             copy_image(image, made.paths)
@@ -168,6 +171,7 @@ def farm_box(*images: str, change: Change = as_planned, **settings: Any) -> Iter
                     delete_all(box)
                     control.down(made)
     finally:
+        subprocess.run(["umount", root], check=True)
         shutil.rmtree(root)
 
 
