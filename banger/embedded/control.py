@@ -136,7 +136,7 @@ def _wait_until_ready(settings: Settings, progress: Callable[[str], None]) -> Fa
             if said.get(one.name) != one.state:
                 said[one.name] = one.state
                 progress(f"{one.name}: {one.state}")
-        if now.ready and len(now.services) > 1:
+        if now.ready:
             return now
         failed = [one for one in now.services if one.restarts >= MAX_FAILED_STARTS and one.state != "running"]
         if failed or now.pid is None or time.monotonic() > deadline:

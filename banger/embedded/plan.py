@@ -64,5 +64,6 @@ class FarmStatus(BaseModel):
 
     @property
     def ready(self) -> bool:
-        """Whether the supervisor and every service run."""
-        return self.pid is not None and all(one.state in ("running", "external") for one in self.services)
+        """Whether the supervisor and every service run; one that has said nothing yet is not ready."""
+        supervised = [one for one in self.services if one.state != "external"]
+        return self.pid is not None and bool(supervised) and all(one.state == "running" for one in supervised)

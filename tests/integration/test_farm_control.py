@@ -22,8 +22,9 @@ from netns import private_network
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from banger.contracts.errors import BangerError
+from banger.contracts.errors import BangerError, ConflictError
 from banger.embedded import control, credentials
+from banger.embedded.paths import farm_paths
 from banger.embedded.services import settings_environment
 from banger.settings import Settings
 from banger.shell import run
@@ -230,11 +231,20 @@ def test_in_the_foreground_it_runs_until_interrupted(make_settings):
 
 def test_a_service_that_cannot_start_is_named_with_its_last_words(make_settings):
     settings = make_settings()
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        settings = settings.model_copy(update={"redis_port": taken.getsockname()[1]})
-        with pytest.raises(BangerError, match="redis did not start") as caught:
-            control.up(settings)
-    assert "Address already in use" in caught.value.details
+    data = farm_paths(settings).redis
+    data.mkdir(parents=True)
+    (data / "appendonlydir").write_text("where Redis wants a directory")
+    with pytest.raises(BangerError, match="redis did not start") as caught:
+        control.up(settings)
+    assert "Can't open or create append-only dir" in caught.value.details
     assert control.status(settings).pid is None
+
+
+def test_a_port_that_is_taken_is_refused_before_anything_starts(make_settings):
+    settings = make_settings()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        asked = settings.model_copy(update={"redis_port": taken.getsockname()[1]})
+        with pytest.raises(ConflictError, match="taken by another program"):
+            control.up(asked)
+    assert not settings.farm_file.exists()
+    assert not farm_paths(settings).log("redis").exists()

@@ -8,6 +8,7 @@ from banger.embedded.child import LONGEST_DELAY_S, restart_delay
 from banger.embedded.control import DOWN_DEADLINE_S
 from banger.embedded.credentials import Credentials
 from banger.embedded.layout import directories, policy
+from banger.embedded.plan import FarmStatus, ServiceStatus
 from banger.embedded.redis import redis_config
 from banger.embedded.services import farm_plan
 from banger.settings import Settings
@@ -119,3 +120,11 @@ def test_restarts_slow_down_up_to_a_bound():
     assert delays == sorted(delays)
     assert delays[0] == 0.5
     assert delays[-1] == LONGEST_DELAY_S
+
+
+@pytest.mark.parametrize("external", [(), (ServiceStatus(name="redis", state="external"),)])
+def test_a_supervisor_that_has_said_nothing_yet_is_not_ready(external):
+    assert not FarmStatus(pid=1, services=external).ready
+    up = ServiceStatus(name="worker", state="running")
+    assert FarmStatus(pid=1, services=(*external, up)).ready
+    assert not FarmStatus(services=(*external, up)).ready
