@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from banger.complaints import complaints
 from banger.connection import FarmRedis, connect
 from banger.contracts.errors import (
     BangerError,
@@ -27,7 +28,6 @@ from banger.contracts.errors import (
 )
 from banger.contracts.names import new_id
 from banger.contracts.queues import BEGIN, CONTROL, RESERVE, root_queue, work_queue
-from banger.contracts.sizes import format_mib
 from banger.contracts.spec import VmSpec
 from banger.events import Event, Events
 from banger.hosts import HostInfo
@@ -46,6 +46,7 @@ from banger.pipelines import (
     STOP,
     Pipeline,
 )
+from banger.placement import refuse_resize
 from banger.records import Record, Records, wrong_state
 from banger.settings import Settings, load_settings
 from banger.states import State
@@ -176,8 +177,10 @@ class Farm:
         queue = work_queue(record.host)
         self._require_served(queue, root_queue(record.host))
         after, job = self.events.last_id(record.id), new_id()
-        self._send(BEGIN, queue, {"vm": record.id, "job": job, "pipeline": pipeline.name, "params": params})
-        return Submission(self.redis, record.id, job, pipeline, after)
+        message = {"vm": record.id, "job": job, "pipeline": pipeline.name, "params": params}
+        send = partial(self._send, BEGIN, queue, message)
+        send()
+        return Submission(self.redis, record.id, job, pipeline, after, again=send)
 
     def start(self, ref: str, on_event: OnEvent | None = None) -> Record:
         """Boot a stopped VM and wait until it answers SSH."""
@@ -221,12 +224,9 @@ class Farm:
         if not changes:
             raise InvalidInputError("nothing to change", resolution="Give --vcpus, --memory or --disk.")
         self.spec(record.name, **changes)
-        if disk_mib is not None and disk_mib < record.spec.disk_mib:
-            raise InvalidInputError(
-                f"the work disk of {record.name} only grows",
-                details=f"it has {format_mib(record.spec.disk_mib)}, asked {format_mib(disk_mib)}",
-                resolution="Ask for more, or create a new VM.",
-            )
+        if disk_mib is not None:
+            host = next((host for host in self.hosts() if host.name == record.host), None)
+            refuse_resize(record.spec, disk_mib, host)
         return self._to_end(self.submit(SET, ref, **changes), on_event)
 
     def cancel(self, job: str) -> None:
@@ -237,9 +237,12 @@ class Farm:
         """Return a VM that runs; WrongStateError otherwise."""
         record = self.records.find(ref)
         if record.state is not State.RUNNING or record.address is None:
+            at_rest = record.state is State.STOPPED
             raise WrongStateError(
                 f"VM {record.name} is {record.state}, not running",
-                resolution=f"`banger vm start {record.name}` starts a stopped one.",
+                resolution=f"`banger vm start {record.name}` starts it."
+                if at_rest
+                else f"`banger vm show {record.name} --timeline` tells why.",
             )
         return record
 
@@ -302,20 +305,19 @@ class Farm:
     # --- how -------------------------------------------------------------------------------------
 
     def _submit_new(self, pipeline: Pipeline, spec: VmSpec, params: dict[str, Any]) -> Submission:
-        self._require_served(CONTROL, *([root_queue(spec.host)] if spec.host else []))
+        asked_for = [root_queue(host.name) for host in self.hosts() if host.name == spec.host]
+        self._require_served(CONTROL, *asked_for)
         vm_id, job = new_id(), new_id()
-        self._send(
-            RESERVE,
-            CONTROL,
-            {
-                "vm": vm_id,
-                "job": job,
-                "pipeline": pipeline.name,
-                "spec": spec.model_dump(mode="json"),
-                "params": params,
-            },
-        )
-        return Submission(self.redis, vm_id, job, pipeline, "0")
+        message = {
+            "vm": vm_id,
+            "job": job,
+            "pipeline": pipeline.name,
+            "spec": spec.model_dump(mode="json"),
+            "params": params,
+        }
+        send = partial(self._send, RESERVE, CONTROL, message)
+        send()
+        return Submission(self.redis, vm_id, job, pipeline, "0", again=send)
 
     def _to_end(self, submission: Submission, on_event: OnEvent | None) -> Record:
         submission.wait(on_event)
@@ -362,11 +364,8 @@ class Farm:
 
 
 def _invalid_spec(error: ValidationError) -> InvalidInputError:
-    lines = []
     for item in error.errors():
-        field = ".".join(map(str, item["loc"]))
-        lines.append(f"{field} {item['input']!r}: {item['msg']}")
-        if field == "name":
+        if item["loc"] == ("name",):
             return InvalidInputError(
                 f"{item['input']!r} is not a VM name",
                 details="a name is a DNS label: 1 to 63 of a-z, 0-9 and -, not beginning or ending with -",
@@ -374,6 +373,6 @@ def _invalid_spec(error: ValidationError) -> InvalidInputError:
             )
     return InvalidInputError(
         "the VM that was asked for is not valid",
-        details="\n".join(lines),
+        details="\n".join(complaints(error)),
         resolution="`banger vm create --help` shows what can be asked.",
     )

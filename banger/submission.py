@@ -17,6 +17,7 @@ from banger.output import Output, OutputReader, output_key
 from banger.pipelines import Pipeline
 from banger.records import Records
 
+_SEND_AGAIN_S = 30.0
 _SILENCE_S = 3.0  # how long nothing may happen before we ask whether anybody is there
 _BATCH = 200  # entries of a stream in one reply
 
@@ -30,15 +31,28 @@ class Outcome:
 
 
 class Submission:
-    """One job on its way. ``vm_id`` and ``job`` name it for good."""
+    """One job on its way. ``vm_id`` and ``job`` name it for good.
 
-    def __init__(self, client: FarmRedis, vm_id: str, job: str, pipeline: Pipeline, after: str) -> None:
+    ``again`` sends its first message once more, which is safe: it is called while nothing has come of it,
+    since a message can be lost with the worker that took it.
+    """
+
+    def __init__(
+        self,
+        client: FarmRedis,
+        vm_id: str,
+        job: str,
+        pipeline: Pipeline,
+        after: str,
+        again: Callable[[], None] | None = None,
+    ) -> None:
         self.vm_id = vm_id
         self.job = job
         self.pipeline = pipeline
         self._redis: Any = client
         self._records = Records(client)
         self._after = after
+        self._again = again
 
     def cancel(self) -> None:
         """Ask the job to stop between two stages; what it did is undone. Its end still comes as ever."""
@@ -88,7 +102,8 @@ class Submission:
         if with_output:
             cursors[output_key(self.job)] = "0"
         reader = OutputReader()
-        heard, last = time.monotonic(), None
+        sent = heard = time.monotonic()
+        last: Event | None = None
         while True:
             reply = dict(self._redis.xread(cursors, block=500, count=_BATCH) or [])
             printed = reply.pop(output_key(self.job), [])
@@ -107,6 +122,9 @@ class Submission:
             if time.monotonic() - heard > _SILENCE_S:
                 self._require_served(last)
                 heard = time.monotonic()
+            if last is None and self._again and time.monotonic() - sent > _SEND_AGAIN_S:
+                self._again()
+                sent = time.monotonic()
 
     def _require_served(self, last: Event | None) -> None:
         """Raise UnavailableError where nobody serves the queue that the job waits in."""

@@ -3,7 +3,7 @@
 A check in a signal, in ``before_start`` or in the task's body can be passed by (errbacks, built-in
 tasks, eta); this one stands in Celery's Strategy, which makes a message a request, for every task of
 the app. What is let in is built anew from the ticket; of the message only the chain's tail is kept,
-which root publishes with its own narrow rights and never runs.
+made anew too: root publishes it to its own host's two queues and never runs it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from celery.worker import strategy
 
 from banger.contracts.calls import Claims, read_ticket
 from banger.contracts.errors import PolicyError
+from banger.contracts.queues import root_queue, work_queue
 from root_worker.policy import Policy, check
 
 log = logging.getLogger("root_worker.door")
@@ -41,12 +42,11 @@ def guarded(task: Any, app: Any, consumer: Any) -> Callable[..., Any]:
 
     def on_message(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any) -> Any:
         try:
-            claims = open_message(message, body, task.name, policy, time.time())
+            rebuild(message, open_message(message, body, task.name, policy, time.time()))
         except Exception as error:  # whatever a message makes us stumble over is a reason to refuse it
             log.warning("refused a message for %s: %s", task.name, error)
             message.ack_log_error(log, consumer.connection_errors)
             return None
-        rebuild(message, claims)
         return handle(message, None, ack, reject, callbacks)
 
     return on_message
@@ -75,11 +75,10 @@ def rebuild(message: Any, claims: Claims) -> None:
     """Make body and headers from the claims: no errbacks, callbacks, eta, expiry, time limits or stamps.
 
     ``root_id`` and ``parent_id`` only link a chain's tasks for whoever watches; they are kept where they
-    look like ours.
+    look like ours. PolicyError when the chain's tail leads anywhere but to this host's own queues.
     """
-    embed, headers = message.payload[2], message.headers
-    tail = embed.get("chain") if isinstance(embed, dict) else None
-    call = claims.call
+    embed, headers, call = message.payload[2], message.headers, claims.call
+    tail = [_link(link, call.host) for link in (embed.get("chain") or [])]
     message.headers = {
         "lang": "py",
         "task": claims.task,
@@ -94,19 +93,29 @@ def rebuild(message: Any, claims: Claims) -> None:
         "origin": "ticket",
         "ignore_result": True,
     }
-    body = [
-        [call.model_dump(mode="json")],
-        {},
-        {
-            "callbacks": None,
-            "errbacks": None,
-            "chord": None,
-            "chain": tail if isinstance(tail, list) else None,
-        },
-    ]
+    embed = {"callbacks": None, "errbacks": None, "chord": None, "chain": tail or None}
+    body = [[call.model_dump(mode="json")], {}, embed]
     message.body = json.dumps(body)
     message.content_encoding = "utf-8"
     message._decoded_cache = None  # kombu keeps the decoded body; it must be read anew
+
+
+def _link(link: Any, host: str) -> dict[str, Any]:
+    """Return one link of a chain's tail, made anew of what is needed to publish it."""
+    options = link["options"]
+    if options["queue"] not in (work_queue(host), root_queue(host)):
+        raise PolicyError(f"the chain leads to the queue {options['queue']!r}")
+    if not str(link["task"]).startswith("banger.") or not _task_id(options["task_id"]):
+        raise PolicyError(f"the chain leads to the task {link['task']!r}")
+    kept = {name: options[name] for name in ("queue", "task_id", "argsrepr", "kwargsrepr")}
+    return {
+        "task": link["task"],
+        "args": link["args"],
+        "kwargs": {},
+        "options": kept,
+        "subtask_type": None,
+        "immutable": True,
+    }
 
 
 def _task_id(value: object) -> str | None:

@@ -138,6 +138,11 @@ def ticket(call: StageCall, **changes: Any) -> str:
     return write_ticket(call.model_copy(update=changes), time.time())
 
 
+def link(task: str, queue: str) -> dict[str, Any]:
+    options = {"queue": queue, "task_id": f"{new_id()}-{new_id()}-01-tap", "argsrepr": "", "kwargsrepr": ""}
+    return signature(task) | {"options": options}
+
+
 MISUSES: dict[str, Callable[[StageCall], Message]] = {
     "for another task": lambda call: message(call, task="banger.root.admit.undo"),
     "under another id": lambda call: message(call, task_id=call.task_id + "x"),
@@ -152,6 +157,13 @@ MISUSES: dict[str, Callable[[StageCall], Message]] = {
     "of the unprivileged side": lambda call: message(call, [ticket(call, stage="overlay")]),
     "for a slot outside the network": lambda call: message(call, [tampered(call, slot=65533)]),
     "for a path instead of an id": lambda call: message(call, [tampered(call, vm_id="../../../etc")]),
+    "with a chain to another queue": lambda call: message(
+        call, embed={"chain": [link("banger.work.x", "q")]}
+    ),
+    "with a chain to another's task": lambda call: message(
+        call, embed={"chain": [link("celery.map", call.queue)]}
+    ),
+    "with a chain that is none": lambda call: message(call, embed={"chain": [1]}),
     "with a field that nobody knows": lambda call: message(call, [tampered(call, command="reboot")]),
 }
 
