@@ -89,6 +89,26 @@ def place(spec: VmSpec, hosts: Sequence[HostInfo], used: dict[str, Used]) -> lis
     return [Candidate(host, image) for host in remaining if (image := host.image(spec.image))]
 
 
+def refuse_resize(spec: VmSpec, disk_mib: int, host: HostInfo | None) -> None:
+    """Raise InvalidInputError for a work disk that would shrink, CapacityError where its host has no room.
+
+    Without the host's word the stage itself will tell.
+    """
+    if disk_mib < spec.disk_mib:
+        raise InvalidInputError(
+            f"the work disk of {spec.name} only grows",
+            details=f"it has {format_mib(spec.disk_mib)}, asked {format_mib(disk_mib)}",
+            resolution="Ask for more, or create a new VM.",
+        )
+    growth_mib = disk_mib - spec.disk_mib
+    if host is not None and growth_mib > host.disk_free_mib:
+        raise CapacityError(
+            f"host {host.name} has no room for a work disk of {format_mib(disk_mib)}",
+            details=f"it grows by {format_mib(growth_mib)}, and {format_mib(host.disk_free_mib)} is free",
+            resolution="Ask for less, or delete VMs and images.",
+        )
+
+
 def _refuse_below_seed(spec: VmSpec, hosts: list[HostInfo]) -> None:
     for host in hosts:
         image = host.image(spec.image)

@@ -344,6 +344,12 @@ def _cancelled_before(pipeline: Pipeline) -> CancelledError:
 
 def wrong_state(record: Record, pipeline: Pipeline) -> WrongStateError:
     """Return the error of asking for a pipeline in a state that does not allow it."""
+    if record.slot is None:  # a failed create keeps its record alone: see docs/decisions/0005
+        return WrongStateError(
+            f"VM {record.name} could not be created: there is nothing to {pipeline.name}",
+            details=from_wire(record.error).brief if record.error else "",
+            resolution=f"`banger vm delete {record.name}` removes its record; then create it again.",
+        )
     allowed = ", ".join(sorted(pipeline.before)) or "none"
     return WrongStateError(
         f"VM {record.name} is {record.state}; {pipeline.name} needs it {allowed}",

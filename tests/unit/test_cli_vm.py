@@ -70,9 +70,10 @@ def test_create_fills_in_what_is_configured(made: Session, farm: PlayedFarm) -> 
         (["dev", "--disk", "lots"], "disk 'lots' is not a size"),
         (["dev", "--label", "novalue"], "label 'novalue' is not KEY=VALUE"),
         (["dev", "--label", "a=1", "--label", "a=2"], "label 'a' is given twice"),
-        (["dev", "--label", "a=b c"], "the VM that was asked for is not valid"),
+        (["dev", "--label", "a=b c"], "labels.a: a label's value is up to 63 of"),
+        (["dev", "--label", "-a=b"], "a label's key is 1 to 63 of"),
         (["dev", "--ttl", "soon"], "ttl 'soon' is not a time"),
-        (["dev", "--vcpus", "0"], "the VM that was asked for is not valid"),
+        (["dev", "--vcpus", "0"], "vcpus: should be greater than or equal to 1"),
     ],
 )
 def test_create_refuses_bad_input_before_anything_is_sent(

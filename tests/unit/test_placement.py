@@ -6,7 +6,7 @@ import pytest
 from farm_facts import IMAGE, host, spec
 
 from banger.contracts.errors import CapacityError, InvalidInputError, NotFoundError
-from banger.placement import Used, place
+from banger.placement import Used, place, refuse_resize
 
 
 def test_the_emptiest_host_comes_first() -> None:
@@ -60,3 +60,11 @@ def test_an_unknown_host_is_named() -> None:
 def test_no_host_at_all_is_said_so() -> None:
     with pytest.raises(CapacityError, match="no host has joined"):
         place(spec(), [], {})
+
+
+def test_a_work_disk_grows_within_what_its_host_has_free() -> None:
+    refuse_resize(spec(disk_mib=8192), 8192 + 10, host(disk_free_mib=10))
+    with pytest.raises(CapacityError, match=r"(?s)here has no room .* grows by 11MiB, and 10MiB is free"):
+        refuse_resize(spec(disk_mib=8192), 8192 + 11, host(disk_free_mib=10))
+    with pytest.raises(InvalidInputError, match="only grows"):
+        refuse_resize(spec(disk_mib=8192), 8191, None)
