@@ -16,7 +16,7 @@ def examine(facts: Facts) -> list[Check]:
         *(tool_check(tool, facts) for tool in TOOLS),
         *(tun(facts), bridge(facts), nftables(facts), loop(facts)),
         *(worker_user(facts), cgroup(facts), state_directory(facts)),
-        *(reflink(facts), snapshot_target(facts), disk_backend(facts), accelerator(facts)),
+        *(reflink(facts), snapshot_target(facts), disk_backend(facts), vmm(facts), accelerator(facts)),
         *(images(facts), redis(facts)),
         *(() if facts.redis.problem else (redis_policy(facts), redis_append_only(facts), queues(facts))),
     ]
@@ -144,6 +144,14 @@ def disk_backend(facts: Facts) -> Check:
     return warn(name, "copy, since neither dm-snapshot nor reflink works", meaning, remedy)
 
 
+def vmm(facts: Facts) -> Check:
+    """Which program would run a new VM, and why?"""
+    meaning = "the VMM runs a VM, under a user id of the VM's own"
+    if facts.tools.get("qemu-system-x86_64") is None:
+        return fail("VMM", "none: QEMU is not installed", meaning, "apt-get install qemu-system-x86")
+    return ok("VMM", "qemu (machine type microvm), the one driver that there is", meaning)
+
+
 def accelerator(facts: Facts) -> Check:
     """KVM or emulation, and why?"""
     name, meaning, kvm = "accelerator", "emulated guests start and run about ten times slower", facts.kvm
@@ -180,7 +188,7 @@ def redis(facts: Facts) -> Check:
     """Can Redis be reached?"""
     meaning = "Redis carries the work between the workers and remembers the VMs"
     if facts.redis.problem:
-        return fail("Redis", facts.redis.problem, meaning, "banger farm up, or set BANGER_REDIS_URL")
+        return fail("Redis", facts.redis.problem, meaning, facts.redis.remedy)
     return ok("Redis", facts.redis.version, meaning)
 
 

@@ -37,9 +37,13 @@ OPTIONAL_TOOLS = frozenset({"dmsetup", "ip"})
 
 
 class RedisFacts(NamedTuple):
-    """The farm's Redis. ``problem``: why it cannot be asked; settings are None where it does not say."""
+    """The farm's Redis. ``problem``: why it cannot be asked, ``remedy``: what would help.
+
+    Settings are None where it does not say.
+    """
 
     problem: str = ""
+    remedy: str = ""
     version: str = ""
     policy: str | None = None
     append_only: str | None = None

@@ -183,9 +183,8 @@ def _farm(settings: Settings) -> tuple[RedisFacts, dict[str, bool]]:
         records = Records(client)
         served = {queue: records.serving(queue) for queue in queues}
     except BangerError as error:
-        return RedisFacts(problem=f"{error.brief}: {error.details}".rstrip(": ")), dict.fromkeys(
-            queues, False
-        )
+        redis = RedisFacts(problem=f"{error.brief}: {error.details}".rstrip(": "), remedy=error.resolution)
+        return redis, dict.fromkeys(queues, False)
     return RedisFacts(
         version=version,
         policy=_configured(client, "maxmemory-policy"),

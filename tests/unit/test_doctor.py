@@ -31,7 +31,7 @@ HEALTHY = Facts(
     disk=DiskFacts("/var/lib/banger", "xfs", 100_000, True),
     cgroup=2,
     images=("micro",),
-    redis=RedisFacts("", "7.0.15", "noeviction", "yes"),
+    redis=RedisFacts("", "", "7.0.15", "noeviction", "yes"),
     served={"banger.control": True, "banger.work.here": True, "banger.root.here": True},
     wanted_backend="auto",
     wanted_accelerator="auto",
@@ -59,15 +59,20 @@ def test_a_healthy_host_has_nothing_to_mend() -> None:
         ("state directory", {"disk": DiskFacts("/s", "ext4", 500, True)}, "fail", "/s on ext4, 0.5 GiB free"),
         ("state directory", {"disk": DiskFacts("/s", "xfs", 5120, True)}, "warn", "/s on xfs, 5.0 GiB free"),
         ("images", {"images": ()}, "warn", "none yet"),
-        ("Redis", {"redis": RedisFacts("Redis refused the password")}, "fail", "Redis refused the password"),
+        (
+            "Redis",
+            {"redis": RedisFacts("Redis refused the password", "Check it.")},
+            "fail",
+            "Redis refused the password",
+        ),
         (
             "Redis maxmemory-policy",
-            {"redis": RedisFacts("", "7", "allkeys-lru", "yes")},
+            {"redis": RedisFacts("", "", "7", "allkeys-lru", "yes")},
             "fail",
             "allkeys-lru",
         ),
-        ("Redis maxmemory-policy", {"redis": RedisFacts("", "7", None, None)}, "warn", "unknown"),
-        ("Redis appendonly", {"redis": RedisFacts("", "7", "noeviction", "no")}, "warn", "no"),
+        ("Redis maxmemory-policy", {"redis": RedisFacts("", "", "7", None, None)}, "warn", "unknown"),
+        ("Redis appendonly", {"redis": RedisFacts("", "", "7", "noeviction", "no")}, "warn", "no"),
         ("queues", {"served": {"a": True, "b": False}}, "fail", "nobody serves b"),
     ],
 )
@@ -87,6 +92,11 @@ def test_a_missing_tool_fails_only_what_needs_it(tool: str, status: str) -> None
     check = _check(tool, tools=HEALTHY.tools | {tool: None})
     assert check.status == status
     assert check.remedy.startswith("apt-get install ")
+
+
+def test_without_qemu_there_is_no_vmm() -> None:
+    assert _check("VMM").found.startswith("qemu")
+    assert _check("VMM", tools=HEALTHY.tools | {"qemu-system-x86_64": None}).status == "fail"
 
 
 def test_with_a_redis_of_ones_own_none_has_to_be_installed() -> None:
@@ -172,6 +182,7 @@ def test_gathering_works_on_a_machine_without_a_farm(tmp_path: Path, monkeypatch
     assert ("/usr/bin/nft", "--version") in started
     assert set(facts.tools.values()) == {"1.2.3", "installed"}
     assert facts.redis.problem.startswith("no farm is known here: ")
+    assert "banger farm up" in facts.redis.remedy
     assert facts.disk.directory == str(tmp_path / "state")
     assert facts.disk.free_mib > 0
     assert list(tmp_path.iterdir()) == []
