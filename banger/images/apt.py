@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from banger.contracts.errors import InvalidInputError
+from banger.contracts.errors import InvalidInputError, ToolFailedError
 from banger.shell import find_tool, run
 
 DEFAULT_SUITE = "bookworm"
@@ -33,6 +34,8 @@ _ACQUIRE = (
     "Acquire::ForceIPv",
 )
 
+_MMDEBSTRAPS_OWN = re.compile(r"E: (mmdebstrap |apt download |apt-get |setup failed|run_\w+ failed)")
+
 Variant = Literal["extract", "minbase"]
 
 
@@ -51,7 +54,7 @@ def bootstrap(
     variant: Variant,
     without: Sequence[str] = (),
 ) -> None:
-    """Fill ``target`` with packages of a Debian suite; ToolFailedError with apt's words otherwise.
+    """Fill ``target`` with packages of a Debian suite; ToolFailedError with apt's complaints otherwise.
 
     ``extract`` unpacks them and their dependencies without running anything of theirs; ``minbase``
     installs them on a minimal Debian. ``without`` are dpkg path patterns that are left out.
@@ -75,7 +78,20 @@ def bootstrap(
         *_mirrors(target.with_name("banger.list"), suite, mirror),
     ]
     proxies = {name: os.environ[name] for name in _PROXIES if name in os.environ}
-    run(argv, deadline_s=_BOOTSTRAP_DEADLINE_S, env=proxies)
+    try:
+        run(argv, deadline_s=_BOOTSTRAP_DEADLINE_S, env=proxies)
+    except ToolFailedError as error:
+        raise ToolFailedError(
+            f"the packages of {suite} could not be installed",
+            details=complaints(error.details) or str(error),
+            resolution="Check the suite, the packages' names, and this machine's apt sources or --mirror.",
+        ) from error
+
+
+def complaints(said: str) -> str:
+    """Return what apt and dpkg complained of, from all that mmdebstrap printed around it."""
+    errors = [line for line in said.splitlines() if line.startswith(("E: ", "dpkg: error"))]
+    return "\n".join(line for line in errors if not _MMDEBSTRAPS_OWN.match(line))
 
 
 def source_lines(index_targets: str, host: str, suite: str) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
-"""Which apt sources an image is built from."""
+"""Which apt sources an image is built from, and what is told of a failure."""
 
 from __future__ import annotations
 
-from banger.images.apt import source_lines
+from banger.images.apt import complaints, source_lines
 
 KNOWN = """\
 Debian|bookworm|bookworm|main|http://mirror/debian/
@@ -39,3 +39,15 @@ def test_the_release_name_has_to_do_before_apt_has_fetched_its_lists() -> None:
 
 def test_without_a_debian_source_there_is_none() -> None:
     assert source_lines("Vendor|nodistro|nodistro|main|https://elsewhere/\n", "bookworm", "bookworm") == ()
+
+
+def test_of_a_failure_only_apts_own_complaints_are_told() -> None:
+    said = """\
+I: running apt-get update...
+Reading package lists...
+E: Unable to locate package no-such-package
+E: apt download failed: E: apt-get --yes -oDir::Log=/dev/null install no-such-package failed
+I: main() received signal PIPE: waiting for setup...
+E: mmdebstrap failed to run
+"""
+    assert complaints(said) == "E: Unable to locate package no-such-package"
