@@ -36,7 +36,6 @@ class Live:
         )
 
     def __enter__(self) -> Self:
-        self._live.start(refresh=True)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -45,6 +44,8 @@ class Live:
     def event(self, event: Event) -> None:
         """Show an event. While a command of the user's runs, the screen is that command's."""
         if event.kind in ("started", "finished", "failed"):
+            if not self._rows:  # not before: a job that is refused has no stages, and leaves no empty line
+                self._live.start()
             key = (event.stage, event.direction, event.unwinding)
             self._rows.setdefault(key, Row(event, self._console)).take(event)
         if event.stage == "exec" and event.kind == "started":

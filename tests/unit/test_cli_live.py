@@ -19,26 +19,32 @@ def _screen(view: Live) -> list[list[str]]:
 
 
 def test_a_stage_is_at_work_until_it_has_ended() -> None:
-    view = Live(keep=True)
-    view.event(event("begun"))
-    view.event(event("started", "tap", queue="banger.root.here"))
-    (working,) = _screen(view)
-    assert working[1:3] == ["tap", "banger.root.here"]
-    view.event(event("finished", "tap", queue="banger.root.here", ms=12.0))
-    assert _screen(view) == [["ok", "tap", "banger.root.here", "12ms"]]
+    with Live(keep=True) as view:
+        view.event(event("begun"))
+        view.event(event("started", "tap", queue="banger.root.here"))
+        (working,) = _screen(view)
+        assert working[1:3] == ["tap", "banger.root.here"]
+        view.event(event("finished", "tap", queue="banger.root.here", ms=12.0))
+        assert _screen(view) == [["ok", "tap", "banger.root.here", "12ms"]]
 
 
 @pytest.mark.parametrize(("kind", "word"), [("StageFailedError", "failed"), ("CancelledError", "cancelled")])
 def test_a_failure_and_what_is_taken_back_have_rows_of_their_own(kind: str, word: str) -> None:
-    view = Live(keep=True)
-    view.event(event("finished", "tap", queue="q", ms=1.0))
-    view.event(event("failed", "launch", queue="q", ms=2.0, error={"kind": kind, "brief": "no"}))
-    view.event(event("finished", "tap", queue="q", ms=3.0, direction="undo", unwinding=True))
+    with Live(keep=True) as view:
+        view.event(event("finished", "tap", queue="q", ms=1.0))
+        view.event(event("failed", "launch", queue="q", ms=2.0, error={"kind": kind, "brief": "no"}))
+        view.event(event("finished", "tap", queue="q", ms=3.0, direction="undo", unwinding=True))
     assert _screen(view) == [
         ["ok", "tap", "q", "1ms"],
         [word, "launch", "q", "2ms"],
         ["ok", "undo", "tap", "q", "3ms"],
     ]
+
+
+def test_a_job_that_is_refused_leaves_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with Live(keep=False) as view:
+        view.event(event("refused", error={"kind": "ConflictError", "brief": "no"}))
+    assert capsys.readouterr().err == ""
 
 
 def test_where_there_is_no_terminal_the_view_is_plain() -> None:
