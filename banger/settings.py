@@ -114,11 +114,6 @@ class Settings(BaseSettings):
         """Where an embedded farm writes its Redis and Flower addresses, with their passwords."""
         return self.state_dir / "farm.json"
 
-    @property
-    def identity(self) -> Path:
-        """The SSH key that guests know."""
-        return self.paths.keys / "id_ed25519"
-
     def redis(self) -> str:
         """Return the URL of the farm's Redis: the configured one, else the embedded farm's.
 

@@ -24,11 +24,6 @@ WRONG_KEY = "Host key verification failed"
 _ANSWERED = "rtype exit-s"  # of exit-status and exit-signal, the guest's last words on a command
 
 
-def identity_file(paths: HostPaths) -> Path:
-    """Return the farm's private key, which every guest admits as root."""
-    return paths.keys / "id_ed25519"
-
-
 def guest_command(argv: Sequence[str]) -> str:
     """Return the one string that a guest's shell takes apart into exactly these words again.
 
@@ -63,7 +58,7 @@ def ssh_argv(
         "UserKnownHostsFile": str(paths.known_hosts(vm_id)),
         "GlobalKnownHostsFile": "/dev/null",
         "UpdateHostKeys": "no",
-        "IdentityFile": str(identity_file(paths)),
+        "IdentityFile": str(paths.identity),
         "IdentitiesOnly": "yes",
         "IdentityAgent": "none",
         "PreferredAuthentications": "publickey",

@@ -122,6 +122,11 @@ class HostPaths(NamedTuple):
         return self.state / "keys"
 
     @property
+    def identity(self) -> Path:
+        """The farm's private SSH key, which every guest admits as root; beside it the public one (.pub)."""
+        return self.keys / "id_ed25519"
+
+    @property
     def verified(self) -> Path:
         """What the worker has seen of images' digests, so that it reads each file once."""
         return self.state / "verified"

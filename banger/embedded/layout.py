@@ -89,7 +89,8 @@ def _make_directory(path: Path, uid: int, gid: int, mode: int) -> None:
 
 def _ensure_ssh_key(settings: Settings) -> None:
     """Make the key as the worker's user: root writes no file into a directory that others may change."""
-    if settings.identity.exists():
+    key = settings.paths.identity
+    if key.exists():
         return
     keygen = (find_tool("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-C", "banger")
-    run(as_user(settings.worker_user, (*keygen, "-f", str(settings.identity))), deadline_s=KEYGEN_DEADLINE_S)
+    run(as_user(settings.worker_user, (*keygen, "-f", str(key))), deadline_s=KEYGEN_DEADLINE_S)

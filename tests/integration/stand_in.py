@@ -11,7 +11,6 @@ from pathlib import Path
 import psutil
 
 from banger.contracts.names import HostPaths, link_alias
-from banger.ssh import identity_file
 
 SSHD = Path("/usr/sbin/sshd")
 VM = "0123456789ab"
@@ -28,7 +27,7 @@ class StandIn:
         self._process: subprocess.Popen[bytes] | None = None
         paths.keys.mkdir(parents=True)
         paths.vm(VM).mkdir(parents=True)
-        make_key(identity_file(paths))
+        make_key(paths.identity)
         make_key(paths.host_key(VM))
         self.trust(paths.host_key(VM))
 
@@ -41,7 +40,7 @@ class StandIn:
         config = self._directory / "sshd_config"
         config.write_text(
             f"ListenAddress {ADDRESS}\nHostKey {self._paths.host_key(VM)}\nPidFile none\nUsePAM no\n"
-            f"AuthorizedKeysFile {identity_file(self._paths)}.pub\nStrictModes no\n"
+            f"AuthorizedKeysFile {self._paths.identity}.pub\nStrictModes no\n"
             "PermitRootLogin prohibit-password\nMaxStartups 100\n"
             + (f"ForceCommand {instead}\n" if instead else "")
         )

@@ -21,7 +21,6 @@ from banger.contracts.errors import CancelledError, GuestUnreachableError, Stage
 from banger.contracts.names import HostPaths
 from banger.contracts.requests import ExecRequest, GuestShutdownRequest, WaitReadyRequest
 from banger.contracts.runner import HandOverError
-from banger.ssh import identity_file
 from workers.host import StageContext, WorkHost
 from workers.stages import exec as exec_stage
 from workers.stages import guest_shutdown, wait_ready
@@ -214,7 +213,7 @@ def test_a_server_with_another_key_is_refused_at_once(
 
 
 def test_a_guest_that_does_not_admit_our_key_is_not_ready(stand_in: StandIn, ctx: StageContext) -> None:
-    admitted = identity_file(ctx.host.paths).with_suffix(".pub")
+    admitted = ctx.host.paths.identity.with_suffix(".pub")
     admitted.write_text("")
     stand_in.start()
     with pytest.raises(StageFailedError, match="did not answer SSH") as caught:

@@ -37,7 +37,7 @@ def do(request: WorkDiskRequest, ctx: StageContext) -> dict[str, Any]:
     seed = paths.work_seed(request.image)
     size = request.disk_mib * _MIB
     way = _choose(seed, size)
-    key = (paths.keys / "id_ed25519.pub").read_bytes()
+    key = paths.identity.with_suffix(".pub").read_bytes()
     with new_file(disk, 0o660) as scratch:
         if way == "fresh":
             _make(scratch, size)
