@@ -68,7 +68,7 @@ def test_a_slot_outside_the_network_never_passes(number: int) -> None:
         assert 2 <= number <= 254
 
 
-@given(st.text(max_size=80))
+@given(st.text(max_size=80) | st.sampled_from(sorted(GUEST_PATHS)))
 def test_only_listed_guest_paths_pass(path: str) -> None:
     try:
         file = GuestFile(path=path, content="")
