@@ -20,10 +20,7 @@ def no_socket() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_program(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail a test that starts a program, unless it tests a door itself (``test_*shell.py``).
-
-    pytest-subprocess's ``fp`` puts a fake in the place of what is closed here.
-    """
+    """Fail a test that starts a program, unless it tests a door itself (``test_*shell.py``)."""
     if request.path.name.endswith("shell.py"):
         return
 
@@ -31,6 +28,6 @@ def no_program(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         pytest.fail(f"a unit test started {argv}; give it a fake, or make it an integration test")
 
     monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
-    # pytest-subprocess numbers its fakes 1, 2, 3: a door that kills "their" process groups would hit init's.
+    # A fake process has a number that means another's group, or init's.
     monkeypatch.setattr(os, "killpg", lambda _pid, _signal: None)
     monkeypatch.setattr(subprocess.Popen, "__del__", lambda _self: None)
