@@ -15,14 +15,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
-from banger.complaints import complaints
 from banger.connection import FarmRedis, connect
 from banger.contracts.errors import (
     BangerError,
     InvalidInputError,
-    StageFailedError,
     UnavailableError,
     WrongStateError,
 )
@@ -31,7 +27,7 @@ from banger.contracts.queues import BEGIN, CONTROL, RESERVE, root_queue, work_qu
 from banger.contracts.spec import VmSpec
 from banger.events import Event, Events
 from banger.hosts import HostInfo
-from banger.output import Output, StreamName
+from banger.output import Output
 from banger.pipelines import (
     CREATE,
     CREATE_STOPPED,
@@ -51,6 +47,7 @@ from banger.records import Record, Records, wrong_state
 from banger.settings import Settings, load_settings
 from banger.states import State
 from banger.submission import Outcome, Submission
+from banger.wanted import wanted_spec
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -118,15 +115,7 @@ class Farm:
 
         InvalidInputError naming each field that is not valid. None stands for the default.
         """
-        defaults = {
-            key: getattr(self.settings, key)
-            for key in ("image", "vcpus", "memory_mib", "disk_mib", "system_overlay_mib", "dns")
-        } | {"ready_timeout_s": self.settings.ready_timeout_s}
-        given = {key: value for key, value in wanted.items() if value is not None}
-        try:
-            return VmSpec.model_validate(defaults | given | {"name": name})
-        except ValidationError as error:
-            raise _invalid_spec(error) from None
+        return wanted_spec(self.settings, name, wanted)
 
     def submit_create(self, spec: VmSpec, *, start: bool = True) -> Submission:
         """Ask for a VM and return at once."""
@@ -275,20 +264,10 @@ class Farm:
 
         GuestUnreachableError when the connection failed, StageFailedError when the time was over.
         """
-        from banger.shell import stream
-        from banger.ssh import guest_session
+        from banger.guests import run_command
 
         record = self.require_running_here(ref)
-
-        def emit(name: StreamName, data: bytes) -> None:
-            if on_output:
-                on_output(Output(name, data))
-
-        with guest_session(self.settings.paths, record.id, str(record.address), argv) as session:
-            result = stream(session.argv, deadline_s=timeout_s, emit=emit, stop=lambda: False)
-            if result.ended == "deadline":
-                raise StageFailedError(f"the command did not end within {timeout_s:g} s and was cut off")
-            return session.exit_code(result.code)
+        return run_command(self.settings.paths, record, argv, timeout_s, on_output)
 
     def copy_from(self, ref: str, source: str, target: Path, deadline_s: float = 3600.0) -> tuple[str, ...]:
         """Copy a guest's file or directory to this machine; return what was left out of it, by path."""
@@ -361,18 +340,3 @@ class Farm:
         from banger.dispatch import send  # Celery is slow to load, and only submitting needs it
 
         send(self._app, task, queue, payload)
-
-
-def _invalid_spec(error: ValidationError) -> InvalidInputError:
-    for item in error.errors():
-        if item["loc"] == ("name",):
-            return InvalidInputError(
-                f"{item['input']!r} is not a VM name",
-                details="a name is a DNS label: 1 to 63 of a-z, 0-9 and -, not beginning or ending with -",
-                resolution="Choose such a name; it is not changed for you.",
-            )
-    return InvalidInputError(
-        "the VM that was asked for is not valid",
-        details="\n".join(complaints(error)),
-        resolution="`banger vm create --help` shows what can be asked.",
-    )
