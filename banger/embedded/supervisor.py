@@ -15,7 +15,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,9 +29,13 @@ IDLE_TICK_S = 5.0
 log = logging.getLogger("banger.supervisor")
 
 
-def supervise(plan: Plan) -> None:
-    """Run the plan until SIGTERM or SIGINT, then stop every service; ConflictError when one already does."""
+def supervise(plan: Plan, holding: Callable[[], None] = lambda: None) -> None:
+    """Run the plan until SIGTERM or SIGINT, then stop every service; ConflictError when one already does.
+
+    ``holding`` is called once the plan's lock is ours: from then on, whoever asks finds us.
+    """
     with _hold(plan.lock_file), _wakeups() as wakeups:
+        holding()
         children = {service.name: Child(service) for service in plan.services}
         since = datetime.now(UTC)
         try:
@@ -138,10 +142,13 @@ def main() -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     logging.basicConfig(format="[%(asctime)s] %(message)s", level=logging.INFO)
-    os.write(tell, b"1")
-    os.close(tell)
     os.close(ready)
-    supervise(plan)
+
+    def answer() -> None:
+        os.write(tell, b"1")
+        os.close(tell)
+
+    supervise(plan, answer)
 
 
 if __name__ == "__main__":

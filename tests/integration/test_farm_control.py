@@ -151,7 +151,7 @@ def test_passwords_are_in_no_command_line_and_in_no_file_that_others_read(settin
 
 def test_redis_asks_for_its_password_and_does_not_forget(settings, farm):
     socket_path = str(settings.run_dir / "redis/redis.sock")
-    for way in ({"port": farm.redis_port}, {"unix_socket_path": socket_path}):
+    for way in ({"host": "127.0.0.1", "port": farm.redis_port}, {"unix_socket_path": socket_path}):
         stranger = redis.Redis(**way, retry=Retry(NoBackoff(), 0))
         with stranger, pytest.raises(redis.AuthenticationError):
             stranger.ping()

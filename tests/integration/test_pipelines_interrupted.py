@@ -200,7 +200,7 @@ def test_an_image_that_is_not_what_was_built_is_refused(faulty: FaultyFarm) -> N
     ("wanted", "error", "brief"),
     [
         ({"image": "no-such"}, NotFoundError, "no host has an image 'no-such'"),
-        ({"host": "no-such"}, BangerError, "banger.root.no-such"),
+        ({"host": "no-such"}, NotFoundError, "there is no host 'no-such'"),
         ({"memory_mib": 0}, InvalidInputError, "not valid"),
         ({"disk_mib": -1}, InvalidInputError, "not valid"),
         ({"name": "Not_A_Label"}, InvalidInputError, "not a VM name"),
