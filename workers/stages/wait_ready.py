@@ -42,8 +42,8 @@ def do(request: WaitReadyRequest, ctx: StageContext) -> None:
     console = ctx.host.paths.serial_log(request.vm_id)
     raise StageFailedError(
         f"the guest did not answer SSH within {request.timeout_s:g} s",
-        details=f"{said}\nits console ends with:\n{_last_words(console)}",
-        resolution=f"The whole console, unless the VM was removed as it failed: {console}",
+        details=f"{said}\n{_last_words(console)}",
+        resolution="A guest that is only slow needs a longer ready_timeout_s: see `banger config show`.",
     )
 
 
@@ -52,9 +52,10 @@ def _last_words(console: Path) -> str:
     try:
         with console.open("rb") as file:
             file.seek(max(0, console.stat().st_size - _LAST_WORDS_BYTES))
-            return file.read(_LAST_WORDS_BYTES).decode(errors="replace").strip()
+            words = file.read(_LAST_WORDS_BYTES).decode(errors="replace").strip()
     except OSError as error:
-        return f"(it cannot be read: {error.strerror})"
+        return f"its console cannot be read: {error.strerror}"
+    return f"its console ends with:\n{words}" if words else "its console is empty"
 
 
 def _shows_banner(address: str, connect_s: float) -> bool:
