@@ -25,13 +25,14 @@ def dispatch(app: Celery, calls: Sequence[StageCall]) -> None:
     chain(*(_signature(app, call) for call in calls), app=app).apply_async()
 
 
-def send(app: Celery, task: str, queue: str, payload: dict[str, Any], task_id: str | None = None) -> None:
-    """Send one message that is no stage: reserve, begin or unwind."""
+def send(app: Celery, task: str, queue: str, payload: dict[str, Any]) -> None:
+    """Send one message that is no stage: reserve, begin or unwind. Its id begins like those of its job's."""
+    names = [payload[key] for key in ("vm", "job") if key in payload]
     app.send_task(
         task,
         args=[payload],
         queue=queue,
-        task_id=task_id,
+        task_id="-".join([*names, task.rpartition(".")[2]]),
         argsrepr=" ".join(f"{key}={payload[key]}" for key in ("vm", "job", "pipeline") if key in payload),
         kwargsrepr="",
         retry=False,

@@ -44,13 +44,14 @@ def chain_of(box: Box, vm_id: str, length: int) -> list[dict[str, Any]]:
 def test_a_vms_chain_is_followed_through_both_queues(box: Box) -> None:
     events: list[Event] = []
     vm = box.farm.create("seen", start=False, on_event=events.append)
-    chain = chain_of(box, vm.id, 3)
+    *chain, reserve = chain_of(box, vm.id, 4)
     host = box.settings.host
     assert [(task["name"], task["worker"]) for task in chain] == [
         ("banger.root.admit", f"root@{host}"),
         ("banger.work.overlay", f"work@{host}"),
         ("banger.work.work_disk", f"work@{host}"),
     ]
+    assert (reserve["name"], reserve["worker"]) == ("banger.control.reserve", f"work@{host}")
     assert {task["root_id"] for task in chain} == {chain[0]["uuid"]}, "linked as one chain"
     for task, stage in zip(chain, ("admit", "overlay", "work_disk"), strict=True):
         assert task["args"] == f"vm={vm.id} job={events[0].job} stage={stage} generation=1"
