@@ -77,9 +77,11 @@ def bootstrap(
         str(target),
         *_mirrors(target.with_name("banger.list"), suite, mirror),
     ]
-    proxies = {name: os.environ[name] for name in _PROXIES if name in os.environ}
+    scratch = target.with_name("tmp")  # mmdebstrap's own: swept with the rest where a build was killed
+    scratch.mkdir(mode=0o700, exist_ok=True)
+    environment = {name: os.environ[name] for name in _PROXIES if name in os.environ}
     try:
-        run(argv, deadline_s=_BOOTSTRAP_DEADLINE_S, env=proxies)
+        run(argv, deadline_s=_BOOTSTRAP_DEADLINE_S, env=environment | {"TMPDIR": str(scratch)})
     except ToolFailedError as error:
         raise ToolFailedError(
             f"the packages of {suite} could not be installed",
