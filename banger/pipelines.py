@@ -2,7 +2,8 @@
 
 Reading a table downwards is what happens. When a step fails, the undo of every row marked ``do`` is
 sent, last row first. Rows marked ``keep`` are done but never undone: what they make outlives the
-pipeline (a stopped VM keeps its disks).
+pipeline (a stopped VM keeps its disks). When a row marked ``stay`` fails, nothing is undone at all: the
+VM stays as the pipeline would have left it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from banger.states import State
 class Row(NamedTuple):
     """One row of a pipeline: a stage, and how it is used there."""
 
-    use: Literal["do", "keep", "undo"]
+    use: Literal["do", "keep", "stay", "undo"]
     stage: str
 
 
@@ -36,6 +37,12 @@ class Pipeline(NamedTuple):
         """The stages whose undo is sent when the pipeline fails, in that order."""
         return tuple(row.stage for row in reversed(self.rows) if row.use == "do" and STAGES[row.stage].undo)
 
+    def fails_to(self, row: Row) -> State | None:
+        """Return the VM's state after this row's failure, None where the pipeline is unwound instead."""
+        if row.use == "stay":
+            return self.after
+        return None if self.unwinding else State.ERROR
+
 
 def _do(stage: str) -> Row:
     return Row("do", stage)
@@ -43,6 +50,10 @@ def _do(stage: str) -> Row:
 
 def _keep(stage: str) -> Row:
     return Row("keep", stage)
+
+
+def _stay(stage: str) -> Row:
+    return Row("stay", stage)
 
 
 def _undo(stage: str) -> Row:
@@ -109,7 +120,7 @@ RUN = Pipeline(
 )
 RUN_KEEP = Pipeline(
     "run-keep",
-    (*_PREPARE, *_BOOT, _do("exec")),
+    (*_PREPARE, *_BOOT, _stay("exec")),
     frozenset(),
     State.CREATING,
     State.RUNNING,
@@ -125,7 +136,7 @@ RESTART = Pipeline(
 DELETE = Pipeline("delete", (*_SHUTDOWN, *_HALT, *_REMOVE), _ANY, State.DELETING, State.GONE)
 SET = Pipeline(
     "set",
-    (_keep("grow_work_disk"), _keep("update_spec")),
+    (_stay("grow_work_disk"), _stay("update_spec")),
     frozenset({State.STOPPED}),
     State.CHANGING,
     State.STOPPED,

@@ -105,7 +105,7 @@ def calls(
                 request,
                 record,
                 job,
-                unwinds=bool(pipeline.unwinding),
+                fails_to=pipeline.fails_to(row),
             )
         )
     return _ending(steps, pipeline.after, release=pipeline.after is State.GONE)

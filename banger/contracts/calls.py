@@ -25,8 +25,8 @@ class StageCall(Frozen):
 
     ``step`` names the step within its job. ``final`` is the state that the record gets when this, the
     last step, is over (``gone``: the record is removed); ``release`` frees name and slot with it.
-    ``requires`` names steps without whose success this one is not attempted. ``unwinds`` tells whether
-    the job has something to undo when this step fails; where not, its failure ends the job.
+    ``requires`` names steps without whose success this one is not attempted. ``fails_to`` is the state that
+    the record gets when this step fails and ends the job so; None where the job is unwound then.
     """
 
     job: JobId
@@ -37,7 +37,7 @@ class StageCall(Frozen):
     host: HostName
     request: dict[str, Any]
     requires: tuple[str, ...] = ()
-    unwinds: bool = True
+    fails_to: str | None = None
     final: str | None = None
     release: bool = False
 

@@ -177,8 +177,8 @@ _FINISH = (
     + _SETTLE
     + """
 local vm, job, vm_events, farm_events, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local step, token, outcome, event, final, release, settled, name_prefix, ttl, error, unwinds = unpack(ARGV)
-release, unwinds = release == '1', unwinds == '1'
+local step, token, outcome, event, final, release, settled, name_prefix, ttl, error, fails_to = unpack(ARGV)
+release = release == '1'
 local mark = redis.call('HGET', job, 's:' .. step)
 if not mark or string.sub(mark, 1, #token + 1) ~= token .. '|' then return 0 end
 local clock = redis.call('TIME')
@@ -191,8 +191,8 @@ if outcome == 'failed' then
     redis.call('HSET', job, 'undo_failed', error)
   else
     redis.call('HSET', job, 'state', 'unwinding', 'error', error)
-    if unwinds then return 1 end
-    final, release = 'error', false
+    if fails_to == '' then return 1 end
+    final, release = fails_to, false
   end
 end
 if final ~= '' then
@@ -262,7 +262,7 @@ class Journal:
             name_key(""),
             ENDED_TTL_S,
             error,
-            int(call.unwinds),
+            call.fails_to or "",
         )
         return bool(reply)
 

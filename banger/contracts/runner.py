@@ -92,7 +92,7 @@ def _failed(
         return Next.STOP, error
     if call.unwinding:
         return Next.CONTINUE, error
-    return (Next.UNWIND if call.unwinds else Next.STOP), error
+    return (Next.STOP if call.fails_to else Next.UNWIND), error
 
 
 def _refusal(verdict: Verdict, call: StageCall, attempt: int) -> BangerError:

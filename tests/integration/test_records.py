@@ -24,7 +24,7 @@ from banger.contracts.names import new_id
 from banger.contracts.stages import RENEWED_LEASE_S
 from banger.events import Events
 from banger.output import JobOutput
-from banger.pipelines import CREATE, DELETE, RUN, RUN_KEEP, SET, START, STOP, Pipeline
+from banger.pipelines import CREATE, CREATE_STOPPED, DELETE, RUN, RUN_KEEP, SET, START, STOP, Pipeline
 from banger.planning import calls, unwinding_calls
 from banger.records import Job, Records
 from banger.states import State
@@ -337,6 +337,35 @@ def test_all_that_a_command_printed_comes_before_its_job_ends(records: Records, 
     said: list[bytes] = []
     Submission(records.redis, VM, JOB, RUN_KEEP, "0").wait(on_output=lambda chunk: said.append(chunk.data))
     assert said == lines
+
+
+@pytest.mark.parametrize(("pipeline", "state"), [(RUN_KEEP, State.RUNNING), (RUN, State.ERROR)])
+def test_a_vm_that_is_to_be_kept_stays_when_its_command_fails(
+    records: Records, journal: Journal, pipeline: Pipeline, state: State
+) -> None:
+    reserve(records, pipeline=pipeline)
+    *before, command = steps(records, pipeline)[
+        : [c.stage for c in steps(records, pipeline)].index("exec") + 1
+    ]
+    carry_out(journal, before)
+    journal.claim(command, "t")
+    journal.failed(command, "t", 1.0, StageFailedError("the connection was lost"))
+    if pipeline is RUN:
+        unwind(records, journal, RUN)
+    vm = records.find("dev")
+    assert (vm.state, vm.job) == (state, None)
+    assert (vm.slot is None) is (pipeline is RUN)
+
+
+def test_a_change_that_fails_leaves_the_vm_stopped(records: Records, journal: Journal) -> None:
+    reserve(records, pipeline=CREATE_STOPPED)
+    carry_out(journal, steps(records, CREATE_STOPPED))
+    records.begin(VM, "c" * 12, SET, {"disk_mib": 9000})
+    grow = steps(records, SET, "c" * 12)[0]
+    journal.claim(grow, "t")
+    journal.failed(grow, "t", 1.0, StageFailedError("no room"))
+    vm = records.find("dev")
+    assert (vm.state, vm.job, vm.error) == (State.STOPPED, None, None)
 
 
 def test_a_stop_that_fails_ends_in_error_with_its_slot(records: Records, journal: Journal) -> None:

@@ -211,7 +211,7 @@ def a_call(box: Box, job: str, stage: str, request: WaitReadyRequest | ExecReque
         direction="do",
         host=box.settings.host,
         request=request.model_dump(mode="json"),
-        unwinds=False,
+        fails_to="error",
     )
 
 

@@ -15,7 +15,7 @@ from banger.pipelines import CREATE
 
 CALL = steps(CREATE)[1]
 UNDO = CALL.model_copy(update={"step": "u03", "direction": "undo"})
-LAST_RESORT = CALL.model_copy(update={"unwinds": False})
+LAST_RESORT = CALL.model_copy(update={"fails_to": "error"})
 
 
 class RecordingJournal(Journal):
