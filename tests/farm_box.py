@@ -88,14 +88,16 @@ class Box(NamedTuple):
                 yield f"mount {line}"
 
     def _network(self) -> Iterator[str]:
-        """Yield links and rules; the bridge and the rules that all guests share are the host's own."""
+        """Yield links and rules: what all guests share goes with the last of them."""
         for link in answer("ip", "-j", "link"):
-            if link["ifname"] not in ("lo", "bgr0"):
+            if link["ifname"] != "lo":
                 yield f"link {link['ifname']}"
         for neighbour in answer("ip", "-j", "neigh"):
             if "PERMANENT" in neighbour["state"]:  # the others are the kernel's own, for a while
                 yield f"neighbour {neighbour['dst']}"
         for item in answer("nft", "-j", "list", "ruleset")["nftables"]:
+            if item.get("table", {}).get("name") == "banger":
+                yield f"nft table {item['table']['family']} banger"
             if item.get("chain", {}).get("name", "").startswith("bgr-"):
                 yield f"nft chain {item['chain']['name']}"
             for element in item.get("map", {}).get("elem", []):

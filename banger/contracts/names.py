@@ -25,6 +25,7 @@ HostName = Annotated[str, StringConstraints(pattern=_LABEL)]
 ImageName = Annotated[str, StringConstraints(pattern=_LABEL)]
 
 BRIDGE = "bgr0"
+TAP_PREFIX = "bgr-"
 NFT_TABLE = "banger"
 FIRST_SLOT = 2  # .0 is the network, .1 the bridge
 
@@ -46,7 +47,7 @@ def is_label(text: str) -> bool:
 
 def tap_name(vm_id: str) -> str:
     """Return the tap's name. Interface names hold 15 bytes, so it carries 11 of the 12 digits of the id."""
-    return f"bgr-{vm_id[:11]}"
+    return f"{TAP_PREFIX}{vm_id[:11]}"
 
 
 def link_alias(vm_id: str) -> str:

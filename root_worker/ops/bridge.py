@@ -56,6 +56,14 @@ def forget_guest(ip: IPRoute, slot: Slot) -> None:
             ip.neigh("del", ifindex=bridge, dst=str(slot.address), lladdr=slot.mac)
 
 
+def remove_bridge(ip: IPRoute) -> None:
+    """Remove the bridge, unless it has ports or is none of ours; forgives exactly its absence."""
+    for index in ip.link_lookup(ifname=BRIDGE):
+        (link,) = ip.link("get", index=index)
+        if _kind(link) == "bridge" and not ip.link_lookup(master=index):
+            ip.link("del", index=index)
+
+
 def _kind(link: Any) -> str | None:
     info = link.get("IFLA_LINKINFO")
     return info.get("IFLA_INFO_KIND") if info is not None else None

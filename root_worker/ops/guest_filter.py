@@ -32,6 +32,13 @@ def remove_guest_filter(vm_id: str) -> None:
     _transact(removal(vm_id))
 
 
+def remove_base_rules() -> None:
+    """Remove both tables; there or not. For a host without guests."""
+    _transact(
+        [f"{verb} table {family} {NFT_TABLE}" for family in ("bridge", "inet") for verb in ("add", "delete")]
+    )
+
+
 def base_rules(slot: Slot) -> list[str]:
     """Return the rules that all guests of the slot's network share."""
     network = IPv4Network((slot.gateway, slot.prefix), strict=False)

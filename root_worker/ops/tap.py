@@ -15,7 +15,7 @@ from typing import Any
 from pyroute2 import IPRoute, NetlinkError
 
 from banger.contracts.errors import PolicyError, StageFailedError
-from banger.contracts.names import Slot, link_alias, tap_name
+from banger.contracts.names import TAP_PREFIX, Slot, link_alias, tap_name
 from root_worker.ops.sysctl import disable_ipv6
 
 # From linux/if_tun.h.
@@ -87,6 +87,11 @@ def remove_tap(ip: IPRoute, vm_id: str) -> None:
     except NetlinkError as error:
         if error.code != errno.ENODEV:
             raise
+
+
+def any_tap(ip: IPRoute) -> bool:
+    """Tell whether any interface on this host has a tap's name."""
+    return any(str(link.get("IFLA_IFNAME")).startswith(TAP_PREFIX) for link in ip.get_links())
 
 
 def _find_link(ip: IPRoute, name: str) -> Any | None:

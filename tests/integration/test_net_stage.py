@@ -26,6 +26,7 @@ pytestmark = pytest.mark.integration
 
 VM = "0123456789ab"
 TWIN = "0123456789ac"  # the same tap name, another VM
+OTHER = "ba9876543210"
 
 
 @pytest.fixture
@@ -86,8 +87,34 @@ def test_the_bridge_has_the_gateways_address_and_a_mac_that_stays(host: RootHost
     tap.do(request(), host)
     (bridge,) = json.loads(tool("ip", "-j", "addr", "show", "dev", BRIDGE))
     assert [(a["local"], a["prefixlen"]) for a in bridge["addr_info"]] == [("172.16.0.1", 24)]
+    tap.do(request(OTHER, slot=3), host)
     tap.undo(undo_of(), host)
     assert links()[BRIDGE]["address"] == bridge["address"] == "02:fc:ac:10:00:01"
+
+
+def test_what_all_guests_share_stays_with_the_last_and_goes_with_it(host: RootHost) -> None:
+    tap.do(request(), host)
+    tap.do(request(OTHER, slot=3), host)
+    tap.undo(undo_of(), host)
+    assert BRIDGE in links()
+    assert tap_name(OTHER) in ruleset()
+    tap.undo(undo_of(OTHER), host)
+    assert set(links()) == {"lo"}
+    assert ruleset() == ""
+
+
+def test_taps_that_come_while_others_go_have_their_bridge(host: RootHost) -> None:
+    def come_and_go(number: int) -> None:
+        vm_id = f"{number:011x}0"
+        for _ in range(5):
+            tap.do(request(vm_id, slot=2 + number), host)
+            assert links()[tap_name(vm_id)]["master"] == BRIDGE
+            tap.undo(undo_of(vm_id), host)
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(come_and_go, range(3)))
+    assert set(links()) == {"lo"}
+    assert ruleset() == ""
 
 
 def test_the_host_knows_the_guests_mac_without_asking(host: RootHost) -> None:
@@ -237,5 +264,5 @@ def test_twenty_taps_in_parallel_come_and_go(host: RootHost) -> None:
         )
         assert {tap_name(vm_id) for vm_id in ids} <= set(links())
         list(pool.map(lambda vm_id: tap.undo(undo_of(vm_id), host), ids))
-    assert set(links()) == {"lo", BRIDGE}
-    assert "bgr-0" not in ruleset()
+    assert set(links()) == {"lo"}
+    assert ruleset() == ""
