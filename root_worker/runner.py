@@ -10,7 +10,7 @@ from typing import Any
 
 from banger.contracts.calls import StageCall
 from banger.contracts.errors import BangerError
-from banger.contracts.journal import Journal
+from banger.contracts.journal import SERVING_TTL_S, Journal, serving_key
 from banger.contracts.queues import root_queue
 from banger.contracts.runner import Next, run_step
 from root_worker.host import RootHost
@@ -21,7 +21,6 @@ from root_worker.stages import EFFECTS
 log = logging.getLogger("root_worker")
 
 _HEARTBEAT_S = 2.0
-_SERVING_TTL_S = 10
 
 
 class RootRunner:
@@ -44,7 +43,6 @@ class RootRunner:
 
         In this order: a probe may take seconds, in which whoever waits for root should know that it comes.
         """
-        self._beat()
         threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True).start()
         accelerator, reason = choose_accelerator(self._host)
         log.info("accelerator: %s (%s)", accelerator, reason)
@@ -54,11 +52,13 @@ class RootRunner:
         self._stopping.set()
 
     def _keep_beating(self) -> None:
-        while not self._stopping.wait(_HEARTBEAT_S):
+        while True:  # the first one too may fail, for want of Redis, and must not be the last
             try:
                 self._beat()
             except Exception:
                 log.exception("heartbeat failed; it will be tried again")
+            if self._stopping.wait(_HEARTBEAT_S):
+                return
 
     def _beat(self) -> None:
-        self._client().set(f"banger:serving:{root_queue(self._host.policy.host)}", "1", ex=_SERVING_TTL_S)
+        self._client().set(serving_key(root_queue(self._host.policy.host)), "1", ex=SERVING_TTL_S)

@@ -17,6 +17,7 @@ from banger.contracts.errors import BangerError
 FARM_EVENTS = "banger:events"
 FARM_EVENTS_MAX = 20_000
 VM_EVENTS_MAX = 2_000
+SERVING_TTL_S = 10
 ENDED_TTL_S = 7 * 24 * 3600
 
 
@@ -38,6 +39,11 @@ def job_key(job: str) -> str:
 def name_key(name: str) -> str:
     """Return the key that holds the id of the VM with this name."""
     return f"banger:name:{name}"
+
+
+def serving_key(queue: str) -> str:
+    """Return the key that is there, for SERVING_TTL_S at a time, while a worker serves the queue."""
+    return f"banger:serving:{queue}"
 
 
 def leases_key(host: str) -> str:

@@ -1,0 +1,49 @@
+"""That root is there is said from the first moment, whatever Redis does meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from banger.contracts.journal import SERVING_TTL_S, serving_key
+from root_worker import runner
+from root_worker.host import root_host
+from root_worker.policy import Policy
+from root_worker.runner import RootRunner
+
+DEADLINE_S = 5.0
+
+
+class LateRedis:
+    """Not there the first time it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.served = threading.Event()
+        self.said: tuple[Any, ...] = ()
+
+    def set(self, key: str, value: str, ex: int) -> None:
+        self.asked += 1
+        if self.asked == 1:
+            raise ConnectionError("not yet")
+        self.said = (key, value, ex)
+        self.served.set()
+
+
+def test_a_first_heartbeat_that_fails_is_not_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redis = LateRedis()
+    monkeypatch.setattr(runner, "_HEARTBEAT_S", 0.01)
+    monkeypatch.setattr(runner, "choose_accelerator", lambda _host: ("tcg", "the test says so"))
+    policy = Policy(host="here", state_dir=tmp_path / "state", run_dir=tmp_path / "run")
+    root = RootRunner(root_host(policy), lambda: redis)
+    root.start()
+    try:
+        assert redis.served.wait(DEADLINE_S)
+    finally:
+        root.stop()
+    assert redis.said == (serving_key("banger.root.here"), "1", SERVING_TTL_S)
