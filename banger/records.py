@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from banger.connection import FarmRedis
+from banger.contracts.calls import StageCall
 from banger.contracts.errors import (
     CancelledError,
     ConflictError,
@@ -31,10 +33,12 @@ from banger.contracts.errors import (
 )
 from banger.contracts.journal import (
     FARM_EVENTS,
+    SERVING_TTL_S,
     VM_EVENTS_MAX,
     job_key,
     leases_key,
     name_key,
+    serving_key,
     vm_events_key,
     vm_key,
 )
@@ -49,7 +53,7 @@ from banger.scripts import BEGIN, CANCEL, RESERVE
 from banger.states import State
 
 HOSTS = "banger:hosts"
-SERVING_TTL_S = 10
+_ENDED = ("done", "failed")
 _REFUSED_TTL_S = 3600
 _CANCELLED_TTL_S = 3600  # for a job that has not come yet
 
@@ -99,6 +103,15 @@ class Job(BaseModel):
     error: dict[str, Any] | None = None
     steps: dict[str, str] = {}
 
+    @property
+    def claims(self) -> list[str]:
+        """The marks of steps that were begun and not ended: ``holder|until_ms|attempt``."""
+        return [mark for mark in self.steps.values() if mark not in _ENDED]
+
+    def left_of(self, calls: Sequence[StageCall]) -> list[StageCall]:
+        """Return those of the job's calls that have not ended yet."""
+        return [call for call in calls if self.steps.get(call.step) not in _ENDED]
+
 
 class Records:
     """Reads and changes the farm's memory."""
@@ -147,14 +160,17 @@ class Records:
         spec: VmSpec,
         host: HostInfo,
         image: HostImage,
+        *,
+        since: float | None = None,
         **params: Any,
     ) -> bool:
         """Take the name, a slot and capacity, and write record and job: all or nothing.
 
         False when the host has filled up meanwhile; ConflictError when the name is taken, CancelledError
         when the job was cancelled before it came. Doing it again for the same job changes nothing, also
-        when its VM is gone by now.
+        when its VM is gone by now. ``since`` (monotonic seconds) is when placing it began, for the timeline.
         """
+        began = time.monotonic() if since is None else since
         record = {
             "id": vm_id,
             "name": spec.name,
@@ -176,18 +192,7 @@ class Records:
             leases_key(host.name),
             vm_events_key(vm_id),
             FARM_EVENTS,
-            json.dumps(
-                {
-                    "id": vm_id,
-                    "memory": spec.memory_mib,
-                    "vcpus": spec.vcpus,
-                    "memory_limit": host.memory_mib,
-                    "vcpus_limit": host.vcpus,
-                    "first_slot": FIRST_SLOT,
-                    "last_slot": host.last_slot,
-                    "network": int(host.network.network_address),
-                }
-            ),
+            json.dumps({"id": vm_id} | _room(spec, host)),
             json.dumps(_flat(record)),
             json.dumps(
                 _flat(
@@ -195,7 +200,14 @@ class Records:
                 )
             ),
             event_json(
-                "finished", vm_id, job, pipeline.name, stage="reserve", host=host.name, queue=CONTROL, ms=0.0
+                "finished",
+                vm_id,
+                job,
+                pipeline.name,
+                stage="reserve",
+                host=host.name,
+                queue=CONTROL,
+                ms=round((time.monotonic() - began) * 1000, 1),
             ),
         )
         outcome = str(reply[0])
@@ -316,11 +328,11 @@ class Records:
 
     def publish_serving(self, queue: str) -> None:
         """Say that a worker serves this queue; it is forgotten after SERVING_TTL_S."""
-        self.redis.set(f"banger:serving:{queue}", "1", ex=SERVING_TTL_S)
+        self.redis.set(serving_key(queue), "1", ex=SERVING_TTL_S)
 
     def serving(self, queue: str) -> bool:
         """Tell whether a worker serves this queue."""
-        return bool(self.redis.exists(f"banger:serving:{queue}"))
+        return bool(self.redis.exists(serving_key(queue)))
 
     def hosts(self) -> list[HostInfo]:
         """Return all hosts that ever joined, by name, with whether their work queue is served."""
@@ -336,6 +348,19 @@ class Records:
         return Used(
             len(leases), sum(int(lease[1]) for lease in leases), sum(int(lease[2]) for lease in leases)
         )
+
+
+def _room(spec: VmSpec, host: HostInfo) -> dict[str, int]:
+    """Return what the reservation's script compares: what is wanted, and what the host has in all."""
+    return {
+        "memory": spec.memory_mib,
+        "vcpus": spec.vcpus,
+        "memory_limit": host.memory_mib,
+        "vcpus_limit": host.vcpus,
+        "first_slot": FIRST_SLOT,
+        "last_slot": host.last_slot,
+        "network": int(host.network.network_address),
+    }
 
 
 def _cancelled_before(pipeline: Pipeline) -> CancelledError:

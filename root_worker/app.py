@@ -14,7 +14,7 @@ from banger.contracts.errors import BangerError
 from banger.contracts.event_batches import batch_events
 from banger.contracts.queues import UNWIND, Direction, task_name, work_queue
 from banger.contracts.runner import Next
-from banger.contracts.stages import STAGES, Side
+from banger.contracts.stages import Side, tasks_of
 from root_worker.host import root_host
 from root_worker.policy import Policy
 from root_worker.runner import RootRunner
@@ -37,12 +37,8 @@ def make_app(policy: Policy, redis_url: str) -> Celery:
     app.conf.banger_policy = policy
     backend: Any = app.backend
     runner = RootRunner(root_host(policy), lambda: backend.client)
-    for stage in STAGES.values():
-        if stage.side is Side.ROOT:
-            if stage.do:
-                _register(app, runner, stage.name, "do")
-            if stage.undo:
-                _register(app, runner, stage.name, "undo")
+    for stage, direction in tasks_of(Side.ROOT):
+        _register(app, runner, stage, direction)
     signals.worker_ready.connect(batch_events, weak=False)
     signals.worker_ready.connect(runner.start, weak=False)
     signals.worker_shutting_down.connect(runner.stop, weak=False)

@@ -9,9 +9,9 @@ from celery import Celery, signals
 from banger.contracts.calls import StageCall
 from banger.contracts.errors import BangerError
 from banger.contracts.event_batches import batch_events
-from banger.contracts.queues import BEGIN, CONTROL, RESERVE, UNWIND, Direction, task_name, work_queue
+from banger.contracts.queues import BEGIN, RESERVE, UNWIND, Direction, task_name
 from banger.contracts.runner import Next
-from banger.contracts.stages import STAGES, Side
+from banger.contracts.stages import Side, tasks_of
 from banger.dispatch import celery_app
 from banger.settings import Settings, load_settings
 from workers import begin, reserve, unwind
@@ -21,14 +21,9 @@ from workers.farmhand import Farmhand
 def make_app(settings: Settings) -> Celery:
     """Return the app with every unprivileged stage registered, and its background threads on start."""
     app = celery_app("banger.workers", "worker", settings.redis())
-    app.conf.imports = ()
     farmhand = Farmhand(app, settings)
-    for stage in STAGES.values():
-        if stage.side is Side.WORK:
-            if stage.do:
-                _register_stage(app, farmhand, stage.name, "do")
-            if stage.undo:
-                _register_stage(app, farmhand, stage.name, "undo")
+    for stage, direction in tasks_of(Side.WORK):
+        _register_stage(app, farmhand, stage, direction)
     for name, body in ((RESERVE, reserve.run), (BEGIN, begin.run), (UNWIND, unwind.run)):
         _register_plain(app, farmhand, name, body)
     signals.worker_ready.connect(batch_events, weak=False)
@@ -75,11 +70,6 @@ def _connect_signals(farmhand: Farmhand) -> None:
     @signals.worker_shutting_down.connect(weak=False)
     def stopping(**_: Any) -> None:
         farmhand.stop()
-
-
-def queues(settings: Settings) -> tuple[str, str]:
-    """Return the queues that this app serves."""
-    return work_queue(settings.host), CONTROL
 
 
 def __getattr__(name: str) -> Celery:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from banger.contracts.errors import BangerError
-from banger.contracts.journal import Verdict
 from banger.dispatch import dispatch
 from banger.pipelines import PIPELINES
 from banger.planning import calls
@@ -26,6 +25,5 @@ def run(farmhand: Farmhand, payload: dict[str, Any]) -> None:
     if job is None or job.state != "running":
         return  # an old message: the job is unwinding or over
     steps = calls(pipeline, record, job, farmhand.host.network, farmhand.host.uid_base)
-    remaining = [call for call in steps if job.steps.get(call.step) != Verdict.DONE]
-    if remaining:
-        dispatch(farmhand.app, remaining)
+    if left := job.left_of(steps):
+        dispatch(farmhand.app, left)

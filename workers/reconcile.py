@@ -44,8 +44,7 @@ def stands_still(job: Job, now: float) -> bool:
     Each ring that nothing came of doubles that time: where the job's message is not lost but waits behind
     many others, more messages would make it wait longer.
     """
-    claims = [mark.split("|") for mark in job.steps.values() if mark not in ("done", "failed")]
-    if any(int(until_ms) / 1000 > now for _, until_ms, _ in claims):
+    if any(int(claim.split("|")[1]) / 1000 > now for claim in job.claims):
         return False
     return now - job.touched_ms / 1000 > _STILL_S * (1 << min(job.rings, _MOST_DOUBLINGS))
 

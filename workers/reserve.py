@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -35,6 +36,7 @@ def run(farmhand: Farmhand, payload: dict[str, Any]) -> None:
 
 
 def _reserve(farmhand: Farmhand, payload: dict[str, Any]) -> str:
+    since = time.monotonic()
     try:
         spec = VmSpec.model_validate(payload["spec"])
     except ValidationError as error:
@@ -47,7 +49,7 @@ def _reserve(farmhand: Farmhand, payload: dict[str, Any]) -> str:
     pipeline = PIPELINES[payload["pipeline"]]
     for host, image in candidates:
         if farmhand.records.reserve(
-            payload["vm"], payload["job"], pipeline, spec, host, image, **payload["params"]
+            payload["vm"], payload["job"], pipeline, spec, host, image, since=since, **payload["params"]
         ):
             return host.name
     raise CapacityError(

@@ -19,6 +19,5 @@ def run(farmhand: Farmhand, payload: dict[str, Any]) -> None:
     if job is None or record is None or job.state != "unwinding":
         return
     steps = unwinding_calls(PIPELINES[job.pipeline], record, job)
-    remaining = [call for call in steps if job.steps.get(call.step) not in ("done", "failed")]
-    if remaining:
-        dispatch(farmhand.app, remaining)
+    if left := job.left_of(steps):
+        dispatch(farmhand.app, left)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
+from banger.contracts.queues import Direction
 from banger.contracts.requests import (
     AdmitRequest,
     AttachSystemDiskRequest,
@@ -72,3 +74,13 @@ STAGES = {
         Stage("update_spec", Side.WORK, UpdateSpecRequest, None, 10),
     )
 }
+
+
+def tasks_of(side: Side) -> Iterator[tuple[str, Direction]]:
+    """Yield the stages of a side, each in the directions that it has: what that side's app registers."""
+    for stage in STAGES.values():
+        if stage.side is side:
+            if stage.do:
+                yield stage.name, "do"
+            if stage.undo:
+                yield stage.name, "undo"

@@ -17,6 +17,7 @@ from faulty_farm import FaultyFarm
 
 from banger.contracts.calls import StageCall
 from banger.contracts.names import new_id
+from banger.contracts.queues import CONTROL, work_queue
 from banger.contracts.requests import StageRequest
 from banger.contracts.runner import HandOverError
 from banger.dispatch import dispatch
@@ -25,7 +26,7 @@ from banger.planning import calls
 from banger.records import Records
 from banger.settings import Settings
 from workers import farmhand
-from workers.app import make_app, queues
+from workers.app import make_app
 from workers.stages import EFFECTS
 
 pytestmark = pytest.mark.integration
@@ -84,7 +85,7 @@ def worker(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
         app,
         pool="threads",
         concurrency=4,
-        queues=queues(settings),
+        queues=(work_queue(settings.host), CONTROL),
         perform_ping_check=False,
         loglevel="ERROR",
     ):
