@@ -8,15 +8,15 @@ from typing import Any
 
 from celery import Celery, chain
 
-from banger.contracts.broker import Role, celery_settings
+from banger.contracts.broker import celery_settings
 from banger.contracts.calls import StageCall, write_ticket
 from banger.contracts.stages import Side
 
 
-def celery_app(name: str, role: Role, redis_url: str) -> Celery:
-    """Return a Celery app that is set up for a role; it connects when it is first used."""
-    app = Celery(name, broker=redis_url, set_as_current=False)
-    app.conf.update(celery_settings(role))
+def celery_app(name: str, redis_url: str) -> Celery:
+    """Return a Celery app for the user that the URL names; it connects when it is first used."""
+    app = Celery(name, set_as_current=False)
+    app.conf.update(celery_settings(redis_url))
     return app
 
 

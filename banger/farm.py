@@ -88,7 +88,7 @@ class Farm:
     def _app(self) -> Celery:
         from banger.dispatch import celery_app  # Celery is slow to load, and only submitting needs it
 
-        return celery_app("banger.front", "cli", self.settings.redis())
+        return celery_app("banger.front", self.settings.redis())
 
     # --- reading ---------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from pydantic_settings import (
 )
 
 from banger.complaints import complaints
+from banger.contracts.broker import user_url
 from banger.contracts.errors import InvalidInputError, UnavailableError
 from banger.contracts.names import HostName, HostPaths
 
@@ -122,7 +123,8 @@ class Settings(BaseSettings):
         if self.redis_url:
             return self.redis_url
         try:
-            return str(json.loads(self.farm_file.read_text())["redis_url"])
+            farm = json.loads(self.farm_file.read_text())
+            return user_url(farm["redis_url"], "cli", farm["redis_passwords"]["cli"])
         except FileNotFoundError:
             raise UnavailableError(
                 "no farm is known here",
@@ -134,6 +136,11 @@ class Settings(BaseSettings):
                 "this user may not read the farm's address",
                 details=f"{self.farm_file} is readable by root alone",
                 resolution="Run banger with sudo, or set BANGER_REDIS_URL.",
+            ) from None
+        except KeyError:
+            raise UnavailableError(
+                "the farm was started by an older banger",
+                resolution="`banger farm down` and `banger farm up` start it anew; its VMs go on.",
             ) from None
 
 

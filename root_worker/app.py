@@ -8,7 +8,7 @@ from typing import Any
 
 from celery import Celery, signals
 
-from banger.contracts.broker import celery_settings
+from banger.contracts.broker import broker_url, celery_settings
 from banger.contracts.calls import StageCall
 from banger.contracts.errors import BangerError
 from banger.contracts.event_batches import batch_events
@@ -27,12 +27,11 @@ def make_app(policy: Policy, redis_url: str) -> Celery:
     """
     app = Celery(
         "banger.root",
-        broker=redis_url,
-        backend=redis_url,
+        backend=broker_url(redis_url),
         task_cls="root_worker.door:RootTask",
         set_as_current=False,
     )
-    app.conf.update(celery_settings("root"))
+    app.conf.update(celery_settings(redis_url))
     app.conf.worker_consumer = "root_worker.consumer:RootConsumer"
     app.conf.banger_policy = policy
     backend: Any = app.backend

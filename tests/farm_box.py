@@ -10,19 +10,24 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from netns import inside, new_network
 
+from banger.connection import connect
+from banger.contracts.broker import Role
 from banger.contracts.errors import BangerError, NotFoundError
 from banger.contracts.journal import leases_key, name_key
 from banger.contracts.names import HostPaths
-from banger.embedded import control
+from banger.embedded import control, credentials
 from banger.embedded.plan import Plan
 from banger.farm import Farm
 from banger.images.catalogue import Catalogue
+from banger.records import Records
 from banger.settings import Settings, load_settings
 
 DEADLINE_S = 30.0
@@ -40,7 +45,8 @@ def eventually(condition: Callable[[], T], deadline_s: float = DEADLINE_S) -> T:
     return value
 
 
-class Box(NamedTuple):
+@dataclass(frozen=True)
+class Box:
     """A farm of one host. What a test starts must be started inside ``network``."""
 
     root: Path
@@ -62,6 +68,17 @@ class Box(NamedTuple):
         queues = (f"banger.{side}.{self.settings.host}" for side in ("root", "work"))
         for queue in queues:
             eventually(lambda queue=queue: self.farm.records.serving(queue))
+
+    def url(self, role: Role) -> str:
+        """Return the URL by which a role reaches the box's Redis."""
+        known = credentials.load(self.settings.farm_file)
+        assert known is not None
+        return known.url(role)
+
+    @cached_property
+    def admin(self) -> Records:
+        """The farm's memory, for tests that write what no role of the farm's own may."""
+        return Records(connect(self.url("admin")))
 
     def pid(self, service: str) -> int:
         """Return a service's process."""
@@ -200,3 +217,4 @@ def delete_all(box: Box) -> None:
         for record in box.farm.list():
             box.farm.delete(record.id)
         box.farm.redis.close()
+        box.admin.redis.close()

@@ -1,19 +1,50 @@
-"""How Celery is set up on every side. The reasons stand beside the values; pure data, no app here."""
+"""Who asks Redis, and how Celery is set up on every side. The reasons stand beside the values; pure data.
+
+A URL of Redis says who its holder is: each role has a user of its own there (``banger.redis_roles``), and
+everything that must differ between users follows from the URL's.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import re
+from typing import Any, Literal, get_args
+from urllib.parse import quote, urlsplit
 
 # Longer than any stage that is acknowledged late (wait_ready, 620 s): Redis redelivers what is
 # unacknowledged for this long, and the shortest value of any app on the broker wins.
 VISIBILITY_TIMEOUT_S = 700
 
-Role = Literal["cli", "worker", "root", "flower"]
+Role = Literal["cli", "worker", "root", "flower", "metrics", "admin"]
+ROLES: tuple[Role, ...] = get_args(Role)
+OF_A_HOST: tuple[Role, ...] = ("worker", "root")
 
 
-def celery_settings(role: Role) -> dict[str, Any]:
-    """Return Celery's settings for a role; each role has ``unacked`` keys of its own."""
+def user_name(role: Role, host: str) -> str:
+    """Return a role's user in Redis: one for the farm, or one for each host."""
+    return f"{role}-{host}" if role in OF_A_HOST else role
+
+
+def user_url(address: str, user: str, password: str) -> str:
+    """Return the URL by which a user reaches the Redis of this address."""
+    parts = urlsplit(address)
+    return parts._replace(netloc=f"{user}:{quote(password, safe='')}@{parts.netloc}").geturl()
+
+
+def broker_url(url: str) -> str:
+    """Return a URL of Redis as Celery spells it: redis-py's ``unix://`` is ``redis+socket://`` there."""
+    return re.sub("^unix://", "redis+socket://", url)
+
+
+def unacked_key(user: str) -> str:
+    """Return the key of what a user has taken and not acknowledged; its index and mutex have suffixes."""
+    return f"banger.unacked.{user}"
+
+
+def celery_settings(url: str) -> dict[str, Any]:
+    """Return Celery's settings for the holder of this URL; each user has ``unacked`` keys of its own."""
+    unacked = unacked_key(urlsplit(url).username or "default")
     return {
+        "broker_url": broker_url(url),
         "task_serializer": "json",
         "accept_content": ["json"],
         "result_serializer": "json",
@@ -36,9 +67,9 @@ def celery_settings(role: Role) -> dict[str, Any]:
             "sep": ":",
             "unacked_restore_interval": 5,
             "unacked_restore_throttle": 1,
-            "unacked_key": f"banger.unacked.{role}",
-            "unacked_index_key": f"banger.unacked.{role}_index",
-            "unacked_mutex_key": f"banger.unacked.{role}_mutex",
+            "unacked_key": unacked,
+            "unacked_index_key": f"{unacked}_index",
+            "unacked_mutex_key": f"{unacked}_mutex",
         },
         "task_create_missing_queues": True,
         "task_default_queue": "banger.control",

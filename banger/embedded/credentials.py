@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
+from banger.contracts.broker import ROLES, Role, user_name, user_url
+from banger.contracts.errors import InvalidInputError
 from banger.embedded.ports import Ports, choose_ports
 from banger.settings import Settings
 
@@ -19,17 +21,25 @@ FLOWER_USER = "banger"
 
 
 class Credentials(BaseModel):
-    """What STATE/farm.json holds. The Redis URL is someone else's where one was configured."""
+    """What STATE/farm.json holds: where Redis is, and the password of each of this host's users there.
+
+    The address names no user, and is someone else's Redis where one was configured.
+    """
 
     model_config = ConfigDict(frozen=True)
 
+    host: str = ""
     redis_url: str
-    redis_password: str
+    redis_passwords: dict[Role, str] = {}
     redis_port: int
     flower_url: str
     flower_user: str
     flower_password: str
     flower_port: int
+
+    def url(self, role: Role) -> str:
+        """Return the URL by which a role of this host reaches Redis; it holds the role's password."""
+        return user_url(self.redis_url, user_name(role, self.host), self.redis_passwords[role])
 
 
 def load(farm_file: Path) -> Credentials | None:
@@ -43,14 +53,16 @@ def load(farm_file: Path) -> Credentials | None:
 def ensure(settings: Settings) -> Credentials:
     """Return the farm's credentials, made on the first call; written when they changed.
 
-    Raises what ``choose_ports`` does; the file is then as it was.
+    Raises what ``choose_ports`` does, and InvalidInputError where a Redis is configured with a user's
+    password: services do not share one. The file is then as it was.
     """
     old = load(settings.farm_file)
-    password = old.redis_password if old else secrets.token_urlsafe(32)
+    kept = old.redis_passwords if old else {}
     ports = choose_ports(settings, Ports(old.redis_port, old.flower_port) if old else None)
     credentials = Credentials(
-        redis_url=settings.redis_url or f"redis://:{quote(password, safe='')}@127.0.0.1:{ports.redis}/0",
-        redis_password=password,
+        host=settings.host,
+        redis_url=_address(settings) or f"redis://127.0.0.1:{ports.redis}/0",
+        redis_passwords={role: kept.get(role) or secrets.token_urlsafe(32) for role in ROLES},
         redis_port=ports.redis,
         flower_url=f"http://127.0.0.1:{ports.flower}",
         flower_user=FLOWER_USER,
@@ -60,6 +72,15 @@ def ensure(settings: Settings) -> Credentials:
     if credentials != old:
         write_private(settings.farm_file, credentials.model_dump_json(indent=2))
     return credentials
+
+
+def _address(settings: Settings) -> str | None:
+    if settings.redis_url and "@" in urlsplit(settings.redis_url).netloc:
+        raise InvalidInputError(
+            "redis_url names a user, and the farm's services have one each",
+            resolution="Write it without user and password; `banger redis acl` tells Redis who they are.",
+        )
+    return settings.redis_url
 
 
 def write_private(path: Path, text: str, *, gid: int = 0, mode: int = 0o600) -> None:

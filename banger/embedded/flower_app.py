@@ -13,5 +13,5 @@ from banger.settings import load_settings
 
 def __getattr__(name: str) -> Celery:
     if name in ("app", "celery"):
-        return celery_app("banger.flower", "flower", load_settings().redis())
+        return celery_app("banger.flower", load_settings().redis())
     raise AttributeError(name)

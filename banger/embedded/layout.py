@@ -9,7 +9,7 @@ from pathlib import Path
 from banger.embedded.account import as_user, worker_account
 from banger.embedded.credentials import Credentials, write_private
 from banger.embedded.paths import farm_paths
-from banger.embedded.redis import redis_config
+from banger.embedded.redis import acl_file, redis_config
 from banger.settings import Settings
 from banger.shell import find_tool, run
 
@@ -23,13 +23,14 @@ def prepare(settings: Settings, credentials: Credentials) -> None:
         uid, gid = (account.pw_uid, account.pw_gid) if owner == settings.worker_user else (0, 0)
         _make_directory(path, uid, gid, mode)
     paths = farm_paths(settings)
+    write_private(paths.redis_acl, acl_file(credentials), gid=account.pw_gid, mode=0o640)
     write_private(
         paths.redis_config,
         redis_config(
             directory=paths.redis,
             socket=paths.redis_socket,
             port=credentials.redis_port,
-            password=credentials.redis_password,
+            acl=paths.redis_acl,
         ),
         gid=account.pw_gid,
         mode=0o640,

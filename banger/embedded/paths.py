@@ -30,8 +30,13 @@ class FarmPaths(NamedTuple):
 
     @property
     def redis_config(self) -> Path:
-        """The embedded Redis's configuration, with its password."""
+        """The embedded Redis's configuration."""
         return self.state / "redis.conf"
+
+    @property
+    def redis_acl(self) -> Path:
+        """The users of the embedded Redis, with hashes of their passwords."""
+        return self.state / "redis.acl"
 
     @property
     def redis_socket(self) -> Path:

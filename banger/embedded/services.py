@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
+from banger.contracts.broker import Role
 from banger.contracts.queues import CONTROL, root_queue, work_queue
 from banger.embedded.account import as_user
 from banger.embedded.credentials import Credentials
@@ -72,7 +73,7 @@ def _worker(settings: Settings, credentials: Credentials, covers: tuple[Cover, .
     return Service(
         name="worker",
         argv=covered_argv(as_user(settings.worker_user, argv), covers, farm_paths(settings).staging),
-        env=_environment(credentials) | settings_environment(settings),
+        env=_environment(credentials, "worker") | settings_environment(settings),
         user=settings.worker_user,
         log=farm_paths(settings).log("worker"),
         serves=queues,
@@ -87,7 +88,7 @@ def _root_worker(settings: Settings, credentials: Credentials) -> Service:
     return Service(
         name="root-worker",
         argv=as_user("root", _celery_worker("root_worker.app", node, queue, ROOT_THREADS)),
-        env=_environment(credentials) | {"BANGER_POLICY": str(farm_paths(settings).policy)},
+        env=_environment(credentials, "root") | {"BANGER_POLICY": str(farm_paths(settings).policy)},
         user="root",
         log=farm_paths(settings).log("root-worker"),
         serves=queue,
@@ -107,7 +108,7 @@ def _flower(settings: Settings, credentials: Credentials, covers: tuple[Cover, .
     return Service(
         name="flower",
         argv=covered_argv(as_user(settings.worker_user, argv), covers, farm_paths(settings).staging),
-        env=_environment(credentials) | settings_environment(settings) | password,
+        env=_environment(credentials, "flower") | settings_environment(settings) | password,
         user=settings.worker_user,
         log=farm_paths(settings).log("flower"),
         serves=credentials.flower_url,
@@ -126,8 +127,8 @@ def _celery_worker(app: str, node: str, queues: str, threads: int) -> tuple[str,
     )
 
 
-def _environment(credentials: Credentials) -> dict[str, str]:
-    return ENVIRONMENT | {"BANGER_REDIS_URL": credentials.redis_url, "PYTHONUNBUFFERED": "1"}
+def _environment(credentials: Credentials, role: Role) -> dict[str, str]:
+    return ENVIRONMENT | {"BANGER_REDIS_URL": credentials.url(role), "PYTHONUNBUFFERED": "1"}
 
 
 def _needs(settings: Settings) -> tuple[str, ...]:

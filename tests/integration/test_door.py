@@ -13,6 +13,7 @@ from faulty_farm import Fault, FaultyFarm
 from forgery import Message, message, of_protocol_1, pickled, sealed, signature, starmap, tampered
 from netns import inside
 
+from banger.contracts.broker import unacked_key
 from banger.contracts.calls import StageCall, write_ticket
 from banger.contracts.journal import job_key
 from banger.contracts.names import new_id
@@ -50,7 +51,7 @@ class Target(NamedTuple):
 
     def send(self, forged: Message) -> list[str]:
         """Put a message into root's queue and return what root ran of it; root must go on serving."""
-        client: Any = self.farm.box.farm.redis
+        client: Any = self.farm.box.admin.redis
         before = len(self.farm.ran())
         client.lpush(self.queue, json.dumps(forged))
         # Messages are taken in order: when the next one, which is about nothing there is, is through and
@@ -60,7 +61,7 @@ class Target(NamedTuple):
         )
         client.lpush(self.queue, json.dumps(message(following)))
         eventually(lambda: self._said(f"[{following.task_id}] succeeded"))
-        eventually(lambda: not client.exists("banger.unacked.root"))
+        eventually(lambda: not client.exists(unacked_key(f"root-{self.farm.box.settings.host}")))
         assert self.farm.box.pid("root-worker") == self.root_pid
         return self.farm.ran()[before:]
 
@@ -74,12 +75,12 @@ class Target(NamedTuple):
 
 def reserve(farm: FaultyFarm, name: str) -> StageCall:
     """Make a record whose job waits for its first step, which nobody rings for; return that step."""
-    records, vm_id, job_id = farm.box.farm.records, new_id(), new_id()
+    records, vm_id, job_id = farm.box.admin, new_id(), new_id()
     host = records.hosts()[0]
     image = host.image("micro")
     assert image is not None
     assert records.reserve(vm_id, job_id, CREATE_STOPPED, farm.box.farm.spec(name), host, image)
-    farm.box.farm.redis.hset(job_key(job_id), "touched", str(int(time.time() * 1000) + HOUR_MS))
+    farm.box.admin.redis.hset(job_key(job_id), "touched", str(int(time.time() * 1000) + HOUR_MS))
     record, job = records.get(vm_id), records.job(job_id)
     assert record is not None
     assert job is not None
@@ -95,7 +96,7 @@ def target(faulty_farm: FaultyFarm) -> Iterator[Target]:
         faulty_farm.mend()
         farm = faulty_farm.box.farm
         for record in farm.list():  # now they may be rung for
-            farm.redis.hset(job_key(record.job or call.job), "touched", "0")
+            faulty_farm.box.admin.redis.hset(job_key(record.job or call.job), "touched", "0")
         eventually(lambda: farm.show("target").state is State.STOPPED)
         farm.delete("target")
         assert not faulty_farm.box.traces()
@@ -231,5 +232,5 @@ def test_a_failing_stage_calls_no_errback(target):
 def test_nobody_listens_on_the_control_channel(target):
     order = {"method": "shutdown", "arguments": {}, "destination": None, "pattern": None, "matcher": None}
     forged = sealed(json.dumps(order).encode(), {})
-    assert target.farm.box.farm.redis.publish("/0.celery.pidbox", json.dumps(forged)) == 0
+    assert target.farm.box.admin.redis.publish("/0.celery.pidbox", json.dumps(forged)) == 0
     assert target.send(message(target.witness("52"))) == ["tap undo"]

@@ -26,6 +26,7 @@ from banger.contracts.errors import BangerError, ConflictError
 from banger.embedded import control, credentials
 from banger.embedded.paths import farm_paths
 from banger.embedded.services import settings_environment
+from banger.redis_roles import acl_lines
 from banger.settings import Settings
 from banger.shell import run
 
@@ -144,7 +145,7 @@ def test_each_process_has_the_rights_that_its_row_says(settings, farm):
 def test_passwords_are_in_no_command_line_and_in_no_file_that_others_read(settings, farm):
     for pid in pids(settings).values():
         argv = Path(f"/proc/{pid}/cmdline").read_text()
-        assert farm.redis_password not in argv
+        assert not any(password in argv for password in farm.redis_passwords.values())
         assert farm.flower_password not in argv
     assert settings.farm_file.stat().st_mode & 0o777 == 0o600
 
@@ -155,7 +156,7 @@ def test_redis_asks_for_its_password_and_does_not_forget(settings, farm):
         stranger = redis.Redis(**way, retry=Retry(NoBackoff(), 0))
         with stranger, pytest.raises(redis.AuthenticationError):
             stranger.ping()
-    with redis.Redis.from_url(farm.redis_url) as ours:
+    with redis.Redis.from_url(farm.url("admin")) as ours:
         assert ours.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
         assert ours.config_get("appendonly")["appendonly"] == "yes"
 
@@ -187,20 +188,24 @@ def test_logs_are_there_for_each_service_and_one_alone(settings, farm):
 
 def test_a_second_farm_does_not_disturb_the_first(make_settings, settings, farm):
     before = pids(settings)
-    with redis.Redis.from_url(farm.redis_url) as first:
+    with redis.Redis.from_url(farm.url("admin")) as first:
         first.set("mine", "yes")
-    other = make_settings(redis_url=farm.redis_url)  # someone else's Redis, from this farm's view
+        other = make_settings(redis_url=farm.redis_url)  # someone else's Redis, from this farm's view
+        other.state_dir.mkdir()
+        theirs = credentials.ensure(other)
+        for line in acl_lines(other.host, theirs.redis_passwords):
+            first.execute_command("ACL", "SETUSER", *line.split()[1:])
     status = control.up(other)
     assert [one.name for one in status.services] == ["redis", "worker", "root-worker", "flower"]
     assert status.services[0].state == "external"
-    assert farm.redis_password not in status.model_dump_json()
+    assert not any(password in status.model_dump_json() for password in theirs.redis_passwords.values())
     assert control.down(other)
     assert pids(settings) == before
 
 
 def test_down_stops_all_within_its_bound_and_keeps_what_redis_knew(settings, farm):
     running = [control.status(settings).pid, *pids(settings).values()]
-    with redis.Redis.from_url(farm.redis_url) as ours:
+    with redis.Redis.from_url(farm.url("admin")) as ours:
         ours.set("kept", "yes")
     began = time.monotonic()
     assert control.down(settings)
@@ -209,7 +214,7 @@ def test_down_stops_all_within_its_bound_and_keeps_what_redis_knew(settings, far
     assert control.status(settings).pid is None
     assert not control.down(settings)
     control.up(settings)
-    with redis.Redis.from_url(farm.redis_url) as ours:
+    with redis.Redis.from_url(farm.url("admin")) as ours:
         assert ours.get("kept") == b"yes"
     control.down(settings)
 

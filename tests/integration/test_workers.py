@@ -51,7 +51,7 @@ def test_a_worker_killed_in_a_stage_costs_time_and_nothing_else(faulty: FaultyFa
 
 
 def test_a_job_whose_first_message_was_lost_is_rung_again(faulty: FaultyFarm):
-    records, vm_id = faulty.box.farm.records, new_id()
+    records, vm_id = faulty.box.admin, new_id()
     host = records.hosts()[0]
     image = host.image("micro")
     assert image is not None
@@ -63,7 +63,7 @@ def test_a_job_whose_first_message_was_lost_is_rung_again(faulty: FaultyFarm):
 def test_what_is_no_message_at_all_costs_root_a_restart_at_most(faulty: FaultyFarm):
     box = faulty.box
     before = box.pid("root-worker")
-    box.farm.redis.lpush(root_queue(box.settings.host), "no message")
+    box.admin.redis.lpush(root_queue(box.settings.host), "no message")
     eventually(lambda: not alive(before))
     assert box.farm.create("dev", start=False).state is State.STOPPED
 
@@ -83,7 +83,7 @@ def test_a_job_that_waits_for_a_stopped_worker_says_so_and_goes_on_with_it(fault
     box = faulty.box
     queue = root_queue(box.settings.host)
     with frozen(box.pid("root-worker")):
-        box.farm.redis.delete(f"banger:serving:{queue}")  # it says so no more, and soon nobody else does
+        box.admin.redis.delete(f"banger:serving:{queue}")  # it says so no more, and soon nobody else does
         submission = box.farm.submit_create(box.farm.spec("dev"), start=False)
         error = unavailable(submission.wait, within_s=5)
         assert error.brief == f"nobody serves the queue {queue}"
@@ -121,7 +121,7 @@ def test_a_farm_that_was_never_started_is_named(tmp_path):
 
 def test_fifty_waits_and_fifty_commands_leave_room_for_short_stages(faulty: FaultyFarm):
     box = faulty.box
-    app = celery_app("tests", "cli", box.settings.redis())
+    app = celery_app("tests", box.url("admin"))
     with mute_guest() as address, crowd(box, 2 * CROWD) as vms:
         for number, (vm_id, job) in enumerate(vms):
             of = {"vm_id": vm_id, "generation": 1, "address": address}
@@ -181,7 +181,7 @@ def mute_guest() -> Iterator[str]:
 @contextlib.contextmanager
 def crowd(box: Box, size: int) -> Iterator[list[tuple[str, str]]]:
     """Yield VM and job ids of records without anything behind them; their jobs are cancelled in the end."""
-    records, client = box.farm.records, box.farm.redis
+    records, client = box.admin, box.admin.redis
     host = records.hosts()[0]
     image = host.image("micro")
     assert image is not None

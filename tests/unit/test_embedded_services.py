@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from banger.contracts.broker import ROLES
 from banger.embedded.child import LONGEST_DELAY_S, restart_delay
 from banger.embedded.control import DOWN_DEADLINE_S
 from banger.embedded.credentials import Credentials
@@ -22,8 +23,9 @@ def settings(tmp_path) -> Settings:
 @pytest.fixture
 def credentials() -> Credentials:
     return Credentials(
-        redis_url="redis://:s3cret-redis@127.0.0.1:7379/0",
-        redis_password="s3cret-redis",
+        host="h1",
+        redis_url="redis://127.0.0.1:7379/0",
+        redis_passwords={role: f"s3cret-{role}" for role in ROLES},
         redis_port=7379,
         flower_url="http://127.0.0.1:5555",
         flower_user="banger",
@@ -43,9 +45,7 @@ def test_redis_comes_first_and_the_rest_needs_it(settings, credentials):
 
 
 def test_no_redis_runs_where_one_is_configured(settings, credentials):
-    plan = farm_plan(
-        settings.model_copy(update={"redis_url": "redis://:s3cret@elsewhere/0"}), credentials, ()
-    )
+    plan = farm_plan(settings.model_copy(update={"redis_url": "redis://elsewhere/0"}), credentials, ())
     assert "redis" not in by_name(plan)
     assert all(service.needs == () for service in plan.services)
 
@@ -78,7 +78,7 @@ def test_the_worker_learns_every_setting_from_its_environment(settings, credenti
     for name, value in env.items():
         if name.startswith("BANGER_"):
             monkeypatch.setenv(name, value)
-    assert Settings() == settings.model_copy(update={"redis_url": credentials.redis_url})
+    assert Settings() == settings.model_copy(update={"redis_url": credentials.url("worker")})
 
 
 def test_stopping_is_bounded_and_ends_with_redis(settings, credentials):
@@ -90,8 +90,15 @@ def test_stopping_is_bounded_and_ends_with_redis(settings, credentials):
 
 
 def test_redis_refuses_to_forget_and_to_be_reached_from_outside(tmp_path):
-    config = redis_config(directory=tmp_path, socket=tmp_path / "s", port=7379, password="x").splitlines()
-    assert {"maxmemory-policy noeviction", "appendonly yes", "bind 127.0.0.1", "requirepass x"} <= set(config)
+    config = redis_config(
+        directory=tmp_path, socket=tmp_path / "s", port=7379, acl=tmp_path / "acl"
+    ).splitlines()
+    assert {
+        "maxmemory-policy noeviction",
+        "appendonly yes",
+        "bind 127.0.0.1",
+        f"aclfile {tmp_path}/acl",
+    } <= set(config)
 
 
 def test_the_policy_names_what_root_must_know(settings):
