@@ -12,6 +12,7 @@ from banger.contracts.broker import broker_url, celery_settings
 from banger.contracts.calls import StageCall
 from banger.contracts.errors import BangerError
 from banger.contracts.event_batches import batch_events
+from banger.contracts.json_lines import log_json_lines
 from banger.contracts.queues import UNWIND, Direction, task_name, work_queue
 from banger.contracts.runner import Next
 from banger.contracts.stages import Side, tasks_of
@@ -38,6 +39,7 @@ def make_app(policy: Policy, redis_url: str) -> Celery:
     runner = RootRunner(root_host(policy), lambda: backend.client)
     for stage, direction in tasks_of(Side.ROOT):
         _register(app, runner, stage, direction)
+    signals.setup_logging.connect(log_json_lines, weak=False)
     signals.worker_ready.connect(batch_events, weak=False)
     signals.worker_ready.connect(runner.start, weak=False)
     signals.worker_shutting_down.connect(runner.stop, weak=False)

@@ -9,6 +9,7 @@ from celery import Celery, signals
 from banger.contracts.calls import StageCall
 from banger.contracts.errors import BangerError
 from banger.contracts.event_batches import batch_events
+from banger.contracts.json_lines import log_json_lines
 from banger.contracts.queues import BEGIN, RESERVE, UNWIND, Direction, task_name
 from banger.contracts.runner import Next
 from banger.contracts.stages import Side, tasks_of
@@ -26,6 +27,7 @@ def make_app(settings: Settings) -> Celery:
         _register_stage(app, farmhand, stage, direction)
     for name, body in ((RESERVE, reserve.run), (BEGIN, begin.run), (UNWIND, unwind.run)):
         _register_plain(app, farmhand, name, body)
+    signals.setup_logging.connect(log_json_lines, weak=False)
     signals.worker_ready.connect(batch_events, weak=False)
     _connect_signals(farmhand)
     return app

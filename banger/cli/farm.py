@@ -13,6 +13,7 @@ from banger.cli.failure import printable
 from banger.cli.group import command, group
 from banger.cli.session import session_of
 from banger.contracts.durations import format_duration
+from banger.contracts.json_lines import readable
 
 if TYPE_CHECKING:
     from banger.embedded.plan import FarmStatus
@@ -84,7 +85,7 @@ def logs(
     from banger.embedded import control
 
     for line in control.logs(session_of(ctx).settings, service, follow=follow):
-        text = line.text if service else f"{line.service:<12} {line.text}"
+        text = readable(line.text) if service else f"{line.service:<12} {readable(line.text)}"
         typer.echo(printable(text))
     return 0
 

@@ -120,7 +120,7 @@ def _flower(settings: Settings, credentials: Credentials, covers: tuple[Cover, .
 
 def _celery_worker(app: str, node: str, queues: str, threads: int) -> tuple[str, ...]:
     return (
-        *(sys.executable, "-m", "celery", "-A", app, "worker"),
+        *(sys.executable, "-m", "celery", "-A", app, "--quiet", "worker"),
         *("--hostname", node, "--queues", queues, "--loglevel", "INFO"),
         *("--pool", "threads", "--concurrency", str(threads)),
         *("--without-gossip", "--without-mingle"),
