@@ -14,7 +14,6 @@ from banger.contracts.journal import SERVING_TTL_S, Journal, serving_key
 from banger.contracts.queues import root_queue
 from banger.contracts.runner import Next, run_step
 from root_worker.host import RootHost
-from root_worker.ops.accelerator import choose_accelerator
 from root_worker.policy import check
 from root_worker.stages import EFFECTS
 
@@ -39,13 +38,8 @@ class RootRunner:
         )
 
     def start(self, **_: Any) -> None:
-        """Begin to say that root is there, and choose the accelerator before the first launch needs it.
-
-        In this order: a probe may take seconds, in which whoever waits for root should know that it comes.
-        """
+        """Begin to say that root is there."""
         threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True).start()
-        accelerator, reason = choose_accelerator(self._host)
-        log.info("accelerator: %s (%s)", accelerator, reason)
 
     def stop(self, **_: Any) -> None:
         """Stop saying so."""

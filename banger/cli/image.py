@@ -65,6 +65,7 @@ def build(
       banger image build micro
       banger image build debian --include git --include make --name ci
     """
+    from banger.accelerator import probe
     from banger.images import build_image
 
     manifest = build_image(
@@ -76,6 +77,7 @@ def build(
         as_name=name,
         progress=lambda line: typer.echo(line, err=True),
     )
+    probe(session_of(ctx).settings)  # a fresh host had no kernel to probe KVM with before
     if as_json:
         print_json(manifest.model_dump(mode="json"))
     else:

@@ -142,6 +142,11 @@ class HostPaths(NamedTuple):
         """One root-owned directory a running VM: the VMM's sockets."""
         return self.run / "jails"
 
+    @property
+    def accelerator(self) -> Path:
+        """What a probe boot with KVM found, until the next reboot; written by root."""
+        return self.run / "accelerator.json"
+
     def vm(self, vm_id: str) -> Path:
         """Return the VM's directory."""
         return self.vms / vm_id

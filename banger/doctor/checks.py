@@ -168,8 +168,8 @@ def accelerator(facts: Facts) -> Check:
             "chown root:kvm /dev/kvm; chmod 660 /dev/kvm",
         )
     if kvm.verdict is None:
-        found = "not known yet: the root worker probes KVM by booting a kernel"
-        return warn(name, found, meaning, "Start the farm and build an image, then ask again with sudo.")
+        found = "not known yet: starting the farm, or building an image, probes KVM by booting"
+        return warn(name, found, meaning, "banger image build micro")
     works, reason = kvm.verdict
     if works:
         return ok(name, f"kvm: {reason}", "guests run at the processor's own speed")

@@ -50,7 +50,7 @@ class RedisFacts(NamedTuple):
 
 
 class KvmFacts(NamedTuple):
-    """Hardware virtualization. ``verdict`` is the root worker's probe boot: did it work, and why so."""
+    """Hardware virtualization. ``verdict`` is of a probe boot: did it work, and why so."""
 
     device: bool
     for_others: bool

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
-import json
 import os
 import pwd
 import re
@@ -13,7 +12,10 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from banger.connection import connect
+from banger.contracts.accelerator import KVM, Verdict, groups_needed
 from banger.contracts.errors import BangerError, ToolFailedError
 from banger.contracts.names import HostPaths
 from banger.contracts.queues import CONTROL, root_queue, work_queue
@@ -27,7 +29,6 @@ _ASK_DEADLINE_S = 10.0
 _VERSION = re.compile(r"\d+\.\d+[\w.]*")
 _SIOCGIFBR = 0x8940  # linux/sockios.h; with three zeros it asks the bridge module for its version
 _FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
-_OTHERS_READ_WRITE = 0o6
 
 
 def gather(settings: Settings) -> Facts:
@@ -110,24 +111,20 @@ def _user_exists(name: str) -> bool:
 
 
 def _kvm(paths: HostPaths) -> KvmFacts:
-    device = Path("/dev/kvm")
-    found = device.stat() if device.exists() else None
-    usable = found is not None and (
-        found.st_mode & _OTHERS_READ_WRITE == _OTHERS_READ_WRITE
-        or (found.st_gid != 0 and found.st_mode & 0o060 == 0o060)
-    )
-    return KvmFacts(found is not None, usable, _kvm_verdict(paths.run / "accelerator.json"))
+    found = KVM.stat() if KVM.exists() else None
+    usable = found is not None and groups_needed(found) is not None
+    return KvmFacts(found is not None, usable, _kvm_verdict(paths.accelerator))
 
 
 def _kvm_verdict(path: Path) -> tuple[bool, str] | None:
-    """Return what the root worker's probe boot found, if that was since the machine's last start."""
+    """Return what the probe boot found, if that was since the machine's last start."""
     try:
-        verdict = json.loads(path.read_bytes())
-    except (FileNotFoundError, PermissionError, ValueError):
+        verdict = Verdict.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, PermissionError, ValidationError):
         return None
-    if verdict.get("boot_id") != Path("/proc/sys/kernel/random/boot_id").read_text().strip():
+    if verdict.boot_id != Path("/proc/sys/kernel/random/boot_id").read_text().strip():
         return None
-    return bool(verdict.get("works")), str(verdict.get("reason", ""))
+    return verdict.works, verdict.reason
 
 
 def _disk(paths: HostPaths) -> DiskFacts:

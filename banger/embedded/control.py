@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from banger.accelerator import probe
 from banger.contracts.errors import BangerError, InvalidInputError
 from banger.embedded import credentials, layout
 from banger.embedded.account import worker_account
@@ -109,6 +110,7 @@ def _prepare(settings: Settings) -> Plan:
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
     farm = credentials.ensure(settings)
     layout.prepare(settings, farm)
+    probe(settings)
     return farm_plan(settings, farm, covers)
 
 

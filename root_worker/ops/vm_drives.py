@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
+from banger.contracts.qemu import Drive
 from root_worker.host import RootHost
 from root_worker.ops import beneath
 from root_worker.ops.grant_file import grant
 from root_worker.ops.system_disk import system_disk_path
-from root_worker.vmm.qemu import Drive
 
 
 @contextmanager

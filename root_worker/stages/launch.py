@@ -11,15 +11,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from banger.contracts import qemu
 from banger.contracts.errors import NotFoundError, StageFailedError
 from banger.contracts.requests import KillRequest, LaunchRequest, UndoRequest
 from root_worker import policy
 from root_worker.host import RootHost
 from root_worker.ops import serial_log, vm_drives
-from root_worker.ops.accelerator import choose_accelerator, kvm_groups
+from root_worker.ops.accelerator import choose_accelerator
 from root_worker.ops.spawn import spawn
 from root_worker.ops.tap import open_tap
-from root_worker.vmm import jail, kill, qemu, qmp, running
+from root_worker.vmm import jail, kill, qmp, running
 
 ANSWER_DEADLINE_S = 20.0  # emulation on a host that boots dozens of guests at once
 
@@ -80,7 +81,7 @@ def _launch(request: LaunchRequest, host: RootHost, home: Path) -> jail.Launched
 
 def _spawn(request: LaunchRequest, host: RootHost, home: Path, log: serial_log.SerialLog) -> jail.Launched:
     slot = host.policy.slot(request.slot)
-    accelerator = choose_accelerator(host).accelerator
+    accelerator, groups = choose_accelerator(host)
     host.registry.update(request.vm_id, accelerator=accelerator)
     with ExitStack() as stack:
         tap_fd = open_tap(request.vm_id)
@@ -105,7 +106,7 @@ def _spawn(request: LaunchRequest, host: RootHost, home: Path, log: serial_log.S
             request.generation,
             qemu.argv(machine),
             uid=slot.uid,
-            groups=(kvm_groups() or ()) if accelerator == "kvm" else (),
+            groups=groups,
             fds=machine.fds,
             log=log,
             log_bytes=host.policy.serial_log_mib * 1024 * 1024,

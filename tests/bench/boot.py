@@ -10,12 +10,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 
+from banger.contracts import qemu
 from banger.contracts.requests import LaunchRequest
 from banger.events import Event
 from root_worker.ops import vm_drives
 from root_worker.ops.accelerator import choose_accelerator
 from root_worker.ops.tap import open_tap
-from root_worker.vmm import jail, qemu
+from root_worker.vmm import jail
 from tests.bench.in_a_row import InARow
 from tests.bench.own_farm import Bench
 from tests.bench.report import Line, spread

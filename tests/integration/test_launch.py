@@ -17,6 +17,7 @@ from disks import SLOT, UID, VM, make_host, undo_request
 from netns import private_network
 from tiny_kernel import tiny_kernel
 
+from banger.contracts import qemu
 from banger.contracts.errors import NotFoundError, PolicyError, StageFailedError, StaleGenerationError
 from banger.contracts.names import link_alias
 from banger.contracts.requests import AdmitRequest, KillRequest, LaunchRequest, TapRequest
@@ -24,7 +25,7 @@ from root_worker.host import RootHost, root_host
 from root_worker.ops.process import alive, identify
 from root_worker.registry import Process
 from root_worker.stages import admit, launch, tap
-from root_worker.vmm import jail, kill, qemu, running
+from root_worker.vmm import jail, kill, running
 
 pytestmark = pytest.mark.integration
 

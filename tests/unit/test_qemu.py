@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from banger.contracts import qemu
+from banger.contracts.qemu import Drive, Machine, argv, boot_arguments, tsc_khz
 from banger.contracts.requests import LaunchRequest
-from root_worker.vmm import qemu
-from root_worker.vmm.qemu import Drive, Machine, argv, boot_arguments, tsc_khz
 
 ID = "0123456789ab"
 

@@ -38,7 +38,6 @@ def test_a_first_heartbeat_that_fails_is_not_the_last(
 ) -> None:
     redis = LateRedis()
     monkeypatch.setattr(runner, "_HEARTBEAT_S", 0.01)
-    monkeypatch.setattr(runner, "choose_accelerator", lambda _host: ("tcg", "the test says so"))
     policy = Policy(host="here", state_dir=tmp_path / "state", run_dir=tmp_path / "run")
     root = RootRunner(root_host(policy), lambda: redis)
     root.start()

@@ -7,13 +7,12 @@ may touch is opened before it starts; it gets drives, tap and QMP socket as desc
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from banger.contracts.accelerator import Accelerator
 from banger.contracts.names import link_alias
 
 BINARY = Path("/usr/bin/qemu-system-x86_64")
-
-Accelerator = Literal["kvm", "tcg"]
 
 # pit and pic let a kernel calibrate its clock, should it have to; without rtc the boot waits 2 s for one.
 # Without option ROMs QEMU starts the kernel from qboot instead of SeaBIOS: 0.1 s under emulation.

@@ -1,0 +1,67 @@
+"""Find out whether KVM works on this host, by booting: that /dev/kvm opens proves nothing.
+
+Root makes the boot's process, as an unprivileged user; the root worker only reads the verdict.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from banger.contracts import accelerator, qemu
+from banger.contracts.accelerator import Verdict, groups_needed
+from banger.contracts.errors import ToolFailedError
+from banger.settings import Settings
+from banger.shell import find_tool, run
+
+PROBE_DEADLINE_S = 5.0
+
+
+def probe(settings: Settings) -> Verdict | None:
+    """Return the verdict on this boot's KVM, probing once; None where there is nothing to probe yet.
+
+    Needs root. The verdict's file (``HostPaths.accelerator``) is what the root worker and doctor read.
+    """
+    device = accelerator.KVM
+    groups = groups_needed(device.stat()) if device.exists() else None
+    kernel = next(iter(sorted(settings.paths.kernels.glob("*/vmlinux"))), None)
+    if settings.accelerator != "auto" or groups is None or kernel is None or not qemu.BINARY.exists():
+        return None
+    binary = qemu.BINARY.stat()
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    key = f"{binary.st_size}-{binary.st_mtime_ns}"  # costs nothing, and changes whenever the version does
+    file = settings.paths.accelerator
+    with contextlib.suppress(FileNotFoundError, ValidationError):
+        known = Verdict.model_validate_json(file.read_bytes())
+        if (known.boot_id, known.qemu) == (boot_id, key):
+            return known
+    works, reason = _boot(kernel, settings.uid_base, groups)
+    found = Verdict(boot_id=boot_id, qemu=key, works=works, reason=reason)
+    file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    scratch = file.with_suffix(".new")
+    scratch.write_text(found.model_dump_json())
+    scratch.replace(file)
+    return found
+
+
+def _boot(kernel: Path, uid: int, groups: tuple[int, ...]) -> tuple[bool, str]:
+    """Boot a kernel without a root file system, as a VMM would be: it must speak, panic, and end QEMU.
+
+    ``uid`` is that of slot 0, which is no VM's. The kernel comes by descriptor: the way to it may be closed.
+    """
+    demoted = (
+        *(find_tool("setpriv"), f"--reuid={uid}", f"--regid={uid}"),
+        f"--groups={','.join(map(str, groups))}" if groups else "--clear-groups",
+        *("--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--"),
+    )
+    try:
+        with kernel.open("rb") as image:
+            argv = qemu.probe_argv(Path(f"/proc/self/fd/{image.fileno()}"))
+            ended = run((*demoted, *argv), deadline_s=PROBE_DEADLINE_S, pass_fds=(image.fileno(),))
+    except ToolFailedError as error:
+        return False, f"a probe boot with KVM failed: {error.brief}"
+    if b"Linux version" not in ended.stdout:
+        return False, "a probe boot with KVM ended without a word from the kernel"
+    return True, "a probe boot with KVM succeeded"
