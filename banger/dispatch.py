@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from celery import Celery, chain
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from banger.contracts.broker import celery_settings
-from banger.contracts.calls import StageCall, write_ticket
+from banger.contracts.calls import StageCall
 from banger.contracts.stages import Side
+from banger.contracts.tickets import seal
 
 
 def celery_app(name: str, redis_url: str) -> Celery:
@@ -20,9 +22,12 @@ def celery_app(name: str, redis_url: str) -> Celery:
     return app
 
 
-def dispatch(app: Celery, calls: Sequence[StageCall]) -> None:
-    """Send calls as one chain: each is published when the one before it has succeeded."""
-    chain(*(_signature(app, call) for call in calls), app=app).apply_async()
+def dispatch(app: Celery, calls: Sequence[StageCall], key: Ed25519PrivateKey) -> None:
+    """Send calls as one chain: each is published when the one before it has succeeded.
+
+    What goes to root is sealed with ``key``, the host's own, and cannot be altered on its way.
+    """
+    chain(*(_signature(app, call, key) for call in calls), app=app).apply_async()
 
 
 def send(app: Celery, task: str, queue: str, payload: dict[str, Any]) -> None:
@@ -39,11 +44,11 @@ def send(app: Celery, task: str, queue: str, payload: dict[str, Any]) -> None:
     )
 
 
-def _signature(app: Celery, call: StageCall) -> Any:
+def _signature(app: Celery, call: StageCall, key: Ed25519PrivateKey) -> Any:
     root = call.table_row.side is Side.ROOT
     return app.signature(
         call.task_name,
-        args=[write_ticket(call, time.time()) if root else call.model_dump(mode="json")],
+        args=[seal(call, key, time.time()) if root else call.model_dump(mode="json")],
         immutable=True,
         options={
             "queue": call.queue,

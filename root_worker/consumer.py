@@ -6,13 +6,12 @@ worker. On its way out it puts the message back, to stumble over it again at eve
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
 from celery.worker.consumer import Consumer
 
-log = logging.getLogger("root_worker.consumer")
+from root_worker.door import refuse
 
 
 class RootConsumer(Consumer):
@@ -28,7 +27,28 @@ class RootConsumer(Consumer):
             try:
                 handle(message)
             except Exception as error:
-                log.warning("refused a message that cannot be sorted: %r", error)
-                message.ack_log_error(log, self.connection_errors)
+                self.refuse(message, error)
 
         return on_task_received
+
+    def refuse(self, message: Any, error: Exception | str) -> None:
+        """Take a message off the queue, and tell."""
+        refuse(message, error, self.app.conf.banger_door.audit, self)
+
+    # What Celery does with these is to log all of what a stranger wrote, or to store a result for it.
+
+    def on_unknown_message(self, body: Any, message: Any) -> None:
+        """Refuse what is no task message."""
+        self.refuse(message, "no message of a task")
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """Refuse a task that root does not have."""
+        self.refuse(message, "a task that root does not have")
+
+    def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """Refuse a message that makes no request."""
+        self.refuse(message, exc)
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """Refuse a body that is not JSON."""
+        self.refuse(message, exc)

@@ -9,23 +9,49 @@ made anew too: root publishes it to its own host's two queues and never runs it.
 from __future__ import annotations
 
 import json
-import logging
 import re
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from celery import Task
 from celery.worker import strategy
 
-from banger.contracts.calls import Claims, read_ticket
 from banger.contracts.errors import PolicyError
 from banger.contracts.queues import root_queue, work_queue
+from banger.contracts.tickets import Claims, TicketKey, open_ticket
+from root_worker.audit import Audit
+from root_worker.ledger import Ledger
 from root_worker.policy import Policy, check
 
-log = logging.getLogger("root_worker.door")
-
 _TASK_ID = re.compile(r"[0-9a-f]{12}-[0-9a-f]{12}-u?[0-9]{2}-[a-z_]+")
+
+
+class Door(NamedTuple):
+    """What the door knows: this host's limits, whose signature counts, what was used, and where to tell."""
+
+    policy: Policy
+    keys: Callable[[], tuple[TicketKey, ...]]
+    ledger: Ledger
+    audit: Audit
+
+    def open(self, headers: Mapping[str, Any], content_type: str, payload: Any) -> Claims:
+        """Return the claims of a message's one ticket; PolicyError unless all about it is as it must be."""
+        if content_type != "application/json":
+            raise PolicyError(f"content type {content_type!r}")
+        try:
+            args, kwargs, _embed = payload
+        except (TypeError, ValueError):
+            raise PolicyError("the body is not one of Celery's second protocol") from None
+        if not isinstance(args, list) or len(args) != 1 or kwargs:
+            raise PolicyError("a root message carries one ticket and nothing else")
+        claims = open_ticket(args[0], host=self.policy.host, keys=self.keys(), now=time.time())
+        if (claims.task, claims.task_id) != (headers.get("task"), headers.get("id")):
+            raise PolicyError("the message is not the one that the ticket was made for")
+        check(claims.call.parse_request(), self.policy)
+        if self.ledger.is_spent(claims.nonce):
+            raise PolicyError("the ticket was used before")
+        return claims
 
 
 class RootTask(Task[Any, Any]):
@@ -37,38 +63,25 @@ class RootTask(Task[Any, Any]):
 
 def guarded(task: Any, app: Any, consumer: Any) -> Callable[..., Any]:
     """Return the message handler of one task: refuse, or rebuild and hand on to Celery's own."""
-    policy: Policy = app.conf.banger_policy
+    door: Door = app.conf.banger_door
     handle = strategy.default(task, app, consumer)
 
     def on_message(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any) -> Any:
         try:
-            rebuild(message, open_message(message, body, task.name, policy, time.time()))
+            rebuild(message, door.open(message.headers, message.content_type, message.payload))
         except Exception as error:  # whatever a message makes us stumble over is a reason to refuse it
-            log.warning("refused a message for %s: %s", task.name, error)
-            message.ack_log_error(log, consumer.connection_errors)
+            refuse(message, error, door.audit, consumer)
             return None
         return handle(message, None, ack, reject, callbacks)
 
     return on_message
 
 
-def open_message(message: Any, body: Any, task_name: str, policy: Policy, now: float) -> Claims:
-    """Return the claims of a message's one ticket; PolicyError unless all about it is as it must be."""
-    if body is not None:
-        raise PolicyError("a message of protocol 1")
-    if message.content_type != "application/json":
-        raise PolicyError(f"content type {message.content_type!r}")
-    try:
-        args, kwargs, _embed = message.payload
-    except (TypeError, ValueError) as error:
-        raise PolicyError("the body cannot be read", details=str(error)) from None
-    if not isinstance(args, list) or len(args) != 1 or kwargs:
-        raise PolicyError("a root message carries one ticket and nothing else")
-    claims = read_ticket(args[0], host=policy.host, now=now)
-    if (claims.task, claims.task_id) != (task_name, message.headers.get("id")):
-        raise PolicyError("the message is not the one that the ticket was made for")
-    check(claims.call.parse_request(), policy)
-    return claims
+def refuse(message: Any, error: Exception | str, audit: Audit, consumer: Any) -> None:
+    """Take a message off the queue for good, and tell why."""
+    headers = message.headers if isinstance(message.headers, dict) else {}
+    audit.refused(_clean(error), task=_clean(headers.get("task")), id=_clean(headers.get("id")))
+    message.reject_log_error(None, consumer.connection_errors)
 
 
 def rebuild(message: Any, claims: Claims) -> None:
@@ -94,7 +107,7 @@ def rebuild(message: Any, claims: Claims) -> None:
         "ignore_result": True,
     }
     embed = {"callbacks": None, "errbacks": None, "chord": None, "chain": tail or None}
-    body = [[call.model_dump(mode="json")], {}, embed]
+    body = [[claims.model_dump(mode="json")], {}, embed]
     message.body = json.dumps(body)
     message.content_encoding = "utf-8"
     message._decoded_cache = None  # kombu keeps the decoded body; it must be read anew
@@ -120,3 +133,8 @@ def _link(link: Any, host: str) -> dict[str, Any]:
 
 def _task_id(value: object) -> str | None:
     return value if isinstance(value, str) and _TASK_ID.fullmatch(value) else None
+
+
+def _clean(said: object) -> str:
+    """Return what a stranger may have written as one short printable line."""
+    return "".join(char if char.isprintable() else "?" for char in str(said)[:200])

@@ -6,6 +6,7 @@ at the sink. Default deny: what is not named here is refused.
 
 from __future__ import annotations
 
+import os
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,17 +16,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from banger.contracts.errors import PolicyError
 from banger.contracts.names import HostName, HostPaths, Slot, slot
 from banger.contracts.requests import GuestFile, LaunchRequest, PatchRootfsRequest, StageRequest
+from banger.contracts.tickets import TicketKey
 
-GUEST_PATHS = frozenset(
-    {
-        "/etc/resolv.conf",
-        "/etc/hostname",
-        "/etc/hosts",
-        "/etc/banger/network.conf",
-        "/usr/local/lib/banger/network-up",
-        "/etc/ssh/sshd_config.d/99-banger.conf",
-    }
-)
+# What root writes into a guest, and how many bytes of it at most.
+GUEST_PATHS = {
+    "/etc/resolv.conf": 4096,
+    "/etc/hostname": 64,
+    "/etc/hosts": 4096,
+    "/etc/banger/network.conf": 4096,
+    "/usr/local/lib/banger/network-up": 16 * 1024,
+    "/etc/ssh/sshd_config.d/99-banger.conf": 4096,
+}
 EXECUTABLE_GUEST_PATHS = frozenset({"/usr/local/lib/banger/network-up"})
 
 
@@ -44,7 +45,10 @@ class Policy(BaseModel):
     accelerator: Literal["auto", "kvm", "tcg"] = "auto"
     max_vcpus: Annotated[int, Field(ge=1)] = 64
     max_memory_mib: Annotated[int, Field(ge=64)] = 1024 * 1024
+    max_host_vcpus: Annotated[int, Field(ge=1)] = 4096
+    max_host_memory_mib: Annotated[int, Field(ge=64)] = 1024 * 1024
     serial_log_mib: Annotated[int, Field(ge=1, le=1024)] = 8
+    ticket_keys: tuple[TicketKey, ...] = ()
 
     @property
     def paths(self) -> HostPaths:
@@ -77,7 +81,34 @@ def check(request: StageRequest, policy: Policy) -> None:
 
 
 def _check_guest_file(file: GuestFile) -> None:
-    if file.path not in GUEST_PATHS:
+    limit = GUEST_PATHS.get(file.path)
+    if limit is None:
         raise PolicyError(f"{file.path} is not a guest file that root writes")
+    if (size := len(file.content.encode())) > limit:
+        raise PolicyError(f"{file.path} would have {size} bytes; the limit is {limit}")
     if file.mode == 0o755 and file.path not in EXECUTABLE_GUEST_PATHS:
         raise PolicyError(f"{file.path} may not be executable")
+
+
+class PolicyFile:
+    """The root-owned file. Its limits are read once; its keys whenever it was written anew."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read: tuple[int, Policy] | None = None
+
+    def read(self) -> Policy:
+        """Return the policy; PolicyError where anybody but root could have written it."""
+        fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with os.fdopen(fd, "rb") as file:
+            found = os.fstat(fd)
+            if found.st_uid != 0 or found.st_mode & 0o022:
+                raise PolicyError(f"{self._path} must be owned by root and writable by root alone")
+            self._read = (found.st_mtime_ns, Policy.model_validate_json(file.read()))
+        return self._read[1]
+
+    def ticket_keys(self) -> tuple[TicketKey, ...]:
+        """Return the keys that sign tickets now; rotating them takes no restart."""
+        known = self._read
+        fresh = known is not None and self._path.stat().st_mtime_ns == known[0]
+        return (known[1] if known and fresh else self.read()).ticket_keys

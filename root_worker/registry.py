@@ -79,20 +79,22 @@ class Registry:
         or not the one this VM had.
         """
         with self.locked():
-            known = self.get(vm_id)
-            entry = known or Entry(vm_id=vm_id, generation=generation)
-            if generation < entry.generation:
-                raise StaleGenerationError(
-                    f"generation {generation} of VM {vm_id} is over: root has seen {entry.generation}"
-                )
+            entry = self.get(vm_id) or Entry(vm_id=vm_id, generation=0)
             if slot is not None and entry.slot not in (None, slot):
                 raise PolicyError(f"VM {vm_id} has slot {entry.slot}, not {slot}")
             if slot is not None and entry.slot is None:  # once: all entries are read for it
                 self._require_free(slot)
-            admitted = entry.model_copy(update={"generation": generation, "slot": slot or entry.slot})
-            if admitted != known:
-                self._write(admitted)
-            return admitted
+            return self._advance(entry, generation, {"slot": slot or entry.slot})
+
+    def fence(self, vm_id: str, generation: int) -> Entry | None:
+        """Record a request to remove something of a VM; return its entry, None where root knows of none.
+
+        What is not in the registry is nobody's to remove, whatever it is called. StaleGenerationError as
+        above.
+        """
+        with self.locked():
+            known = self.get(vm_id)
+            return self._advance(known, generation, {}) if known else None
 
     def update(self, vm_id: str, **changes: object) -> Entry:
         """Change fields of an admitted VM's entry and return it."""
@@ -109,6 +111,16 @@ class Registry:
         with self.locked():
             self._file(vm_id).unlink(missing_ok=True)
             self._sync()
+
+    def _advance(self, known: Entry, generation: int, changes: dict[str, object]) -> Entry:
+        if generation < known.generation:
+            raise StaleGenerationError(
+                f"generation {generation} of VM {known.vm_id} is over: root has seen {known.generation}"
+            )
+        entry = known.model_copy(update={"generation": generation, **changes})
+        if entry != known:
+            self._write(entry)
+        return entry
 
     def _require_free(self, slot: int) -> None:
         for other in self.entries():

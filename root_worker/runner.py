@@ -1,4 +1,4 @@
-"""How a step runs as root: claimed, asked of the policy once more, done, reported."""
+"""How a step runs as root: its ticket used up, claimed, asked of the policy once more, done, reported."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from banger.contracts.calls import StageCall
+from banger.contracts.audit import audit_key
 from banger.contracts.errors import BangerError
 from banger.contracts.journal import SERVING_TTL_S, Journal, serving_key
 from banger.contracts.queues import root_queue
 from banger.contracts.runner import Next, run_step
+from banger.contracts.tickets import Claims
+from root_worker.door import Door
 from root_worker.host import RootHost
 from root_worker.policy import check
 from root_worker.stages import EFFECTS
@@ -25,17 +27,30 @@ _HEARTBEAT_S = 2.0
 class RootRunner:
     """What the root worker's tasks share. Thread-safe. ``client`` gives the line to Redis when asked."""
 
-    def __init__(self, host: RootHost, client: Callable[[], Any]) -> None:
+    def __init__(self, host: RootHost, door: Door, client: Callable[[], Any]) -> None:
         self._host = host
+        self._door = door
         self._client = client
         self._stopping = threading.Event()
         self._effects = {key: partial(effect, host=host) for key, effect in EFFECTS.items()}
 
-    def run(self, call: StageCall) -> tuple[Next, BangerError | None]:
-        """Run one step; a request that the policy refuses fails like any other."""
-        return run_step(
+    def run(self, claims: Claims) -> tuple[Next, BangerError | None]:
+        """Run one step; a request that the policy refuses fails like any other.
+
+        Its ticket is used up first. Should this worker die meanwhile, another is sealed when the job is
+        rung again; nobody who kept this one gets anything for it.
+        """
+        call, audit = claims.call, self._door.audit
+        about = {"id": claims.task_id, "task": claims.task, "generation": call.generation}
+        if not self._door.ledger.spend(claims.nonce, claims.expires):
+            audit.refused("the ticket was used before", **about)
+            return Next.STOP, None
+        audit.write("began", **about, nonce=claims.nonce)
+        after, error = run_step(
             call, Journal(self._client()), self._effects, partial(check, policy=self._host.policy)
         )
+        audit.write("ended", **about, next=after.value, error=error.brief if error else None)
+        return after, error
 
     def start(self, **_: Any) -> None:
         """Begin to say that root is there."""
@@ -55,4 +70,7 @@ class RootRunner:
                 return
 
     def _beat(self) -> None:
-        self._client().set(serving_key(root_queue(self._host.policy.host)), "1", ex=SERVING_TTL_S)
+        host, audit = self._host.policy.host, self._door.audit
+        head = {"seq": audit.head.seq, "hash": audit.head.hash, "refused": audit.refusals}
+        self._client().hset(audit_key(host), mapping=head)
+        self._client().set(serving_key(root_queue(host)), "1", ex=SERVING_TTL_S)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from banger.contracts.errors import BangerError
-from banger.dispatch import dispatch
 from banger.pipelines import PIPELINES
 from banger.planning import calls
 
@@ -26,4 +25,4 @@ def run(farmhand: Farmhand, payload: dict[str, Any]) -> None:
         return  # an old message: the job is unwinding or over
     steps = calls(pipeline, record, job, farmhand.host.network, farmhand.host.uid_base)
     if left := job.left_of(steps):
-        dispatch(farmhand.app, left)
+        farmhand.dispatch(left)

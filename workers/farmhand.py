@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,10 +17,11 @@ from banger.contracts.queues import CONTROL, UNWIND, Direction, work_queue
 from banger.contracts.requests import StageRequest
 from banger.contracts.runner import Effect, Next, run_step
 from banger.contracts.stages import RENEWED_LEASE_S
-from banger.dispatch import send
+from banger.dispatch import dispatch, send
 from banger.output import JobOutput
 from banger.records import Records
 from banger.settings import Settings
+from banger.ticket_keys import private_key
 from workers.capacity import describe_host
 from workers.held_claims import HeldClaims
 from workers.host import StageContext, WorkHost
@@ -68,6 +69,10 @@ class Farmhand:
         }
         effects["update_spec", "do"] = partial(_with, self.records, update_spec.do)
         return run_step(call, self.journal, effects)
+
+    def dispatch(self, calls: Sequence[StageCall]) -> None:
+        """Send the steps of a job of this host, those for root sealed with the host's key of the day."""
+        dispatch(self.app, calls, private_key(self.host.paths))
 
     def ring_unwind(self, job: str) -> None:
         """Have a failed job undone."""

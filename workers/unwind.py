@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from banger.dispatch import dispatch
 from banger.pipelines import PIPELINES
 from banger.planning import unwinding_calls
 
@@ -20,4 +19,4 @@ def run(farmhand: Farmhand, payload: dict[str, Any]) -> None:
         return
     steps = unwinding_calls(PIPELINES[job.pipeline], record, job)
     if left := job.left_of(steps):
-        dispatch(farmhand.app, left)
+        farmhand.dispatch(left)

@@ -1,23 +1,16 @@
-"""One step of a job as it crosses a queue, and the ticket in which it reaches root."""
+"""One step of a job as it crosses a queue."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
-import secrets
 from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from banger.contracts.errors import InvalidInputError, PolicyError
+from banger.contracts.errors import InvalidInputError
 from banger.contracts.names import HostName, JobId
 from banger.contracts.queues import Direction, root_queue, task_name, work_queue
 from banger.contracts.requests import Frozen, StageRequest
 from banger.contracts.stages import STAGES, Side, Stage
-
-TICKET_LIFE_S = 24 * 3600.0
-_MAX_TICKET_BYTES = 512 * 1024
 
 
 class StageCall(Frozen):
@@ -96,57 +89,3 @@ class StageCall(Frozen):
             raise InvalidInputError(
                 f"the request for stage {self.stage} is not valid", details=str(error)
             ) from None
-
-
-class Claims(Frozen):
-    """What a ticket says: one call, for one host, under one task id, for a bounded time (epoch seconds)."""
-
-    version: int = 1
-    audience: HostName
-    task: str
-    task_id: str
-    call: StageCall
-    issued: float
-    expires: float
-    nonce: Annotated[str, Field(min_length=16, max_length=64)]
-
-
-def write_ticket(call: StageCall, now: float) -> str:
-    """Return the ticket in which a call reaches root: canonical claims, base64.
-
-    This is the seam for signatures: they cover exactly these bytes.
-    """
-    claims = Claims(
-        audience=call.host,
-        task=call.task_name,
-        task_id=call.task_id,
-        call=call,
-        issued=now,
-        expires=now + TICKET_LIFE_S,
-        nonce=secrets.token_hex(16),
-    )
-    canonical = json.dumps(claims.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-    return base64.urlsafe_b64encode(canonical.encode()).decode()
-
-
-def read_ticket(ticket: object, *, host: str, now: float) -> Claims:
-    """Return a ticket's claims after every check that the text alone allows; PolicyError otherwise."""
-    if not isinstance(ticket, str) or len(ticket) > _MAX_TICKET_BYTES:
-        raise PolicyError("a root message carries exactly one ticket, of bounded size")
-    try:
-        claims = Claims.model_validate_json(base64.b64decode(ticket, altchars=b"-_", validate=True))
-    except (binascii.Error, ValidationError, ValueError) as error:
-        raise PolicyError("the ticket cannot be read", details=str(error)) from None
-    if claims.version != 1:
-        raise PolicyError(f"ticket version {claims.version} is not known")
-    if claims.audience != host or claims.call.host != host:
-        raise PolicyError(f"the ticket is for host {claims.audience}, this is {host}")
-    if not claims.issued - 60 <= now < claims.expires:
-        raise PolicyError("the ticket is not valid at this time")
-    call = claims.call
-    if (claims.task, claims.task_id) != (
-        call.task_name,
-        call.task_id,
-    ) or call.table_row.side is not Side.ROOT:
-        raise PolicyError("the ticket does not name the task that it is for")
-    return claims

@@ -128,6 +128,11 @@ class HostPaths(NamedTuple):
         return self.keys / "id_ed25519"
 
     @property
+    def ticket_key(self) -> Path:
+        """The host's private key (raw Ed25519), which seals tickets for root: the worker's, mode 0400."""
+        return self.state / "ticket.key"
+
+    @property
     def verified(self) -> Path:
         """What the worker has seen of images' digests, so that it reads each file once."""
         return self.state / "verified"
@@ -136,6 +141,11 @@ class HostPaths(NamedTuple):
     def registry(self) -> Path:
         """Root's own registry, one JSON file a VM, readable by root alone."""
         return self.state / "registry"
+
+    @property
+    def audit(self) -> Path:
+        """Root's audit: files of JSON lines, named by the number of their first line, and root's alone."""
+        return self.state / "audit"
 
     @property
     def jails(self) -> Path:

@@ -5,7 +5,6 @@ Services get them through their environment or a file of their own, never on a c
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from banger.contracts.broker import ROLES, Role, user_name, user_url
 from banger.contracts.errors import InvalidInputError
 from banger.embedded.ports import Ports, choose_ports
+from banger.private_file import write_private
 from banger.settings import Settings
 
 FLOWER_USER = "banger"
@@ -81,17 +81,3 @@ def _address(settings: Settings) -> str | None:
             resolution="Write it without user and password; `banger redis acl` tells Redis who they are.",
         )
     return settings.redis_url
-
-
-def write_private(path: Path, text: str, *, gid: int = 0, mode: int = 0o600) -> None:
-    """Write a file whole: root's, with this mode from its first byte on, replaced by rename."""
-    scratch = path.with_name(f".{path.name}.new")
-    scratch.unlink(missing_ok=True)
-    fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fchown(fd, 0, gid)
-        os.fchmod(fd, mode)
-        os.fsync(fd)
-    scratch.replace(path)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+from banger import ticket_keys
+from banger.contracts.tickets import TicketKey
 from banger.embedded.account import as_user, worker_account
-from banger.embedded.credentials import Credentials, write_private
+from banger.embedded.credentials import Credentials
 from banger.embedded.paths import farm_paths
 from banger.embedded.redis import acl_file, redis_config
+from banger.private_file import write_private
 from banger.settings import Settings
 from banger.shell import find_tool, run
 
@@ -35,7 +39,8 @@ def prepare(settings: Settings, credentials: Credentials) -> None:
         gid=account.pw_gid,
         mode=0o640,
     )
-    write_private(paths.policy, json.dumps(policy(settings), indent=2), mode=0o644)
+    keys = ticket_keys.ensure(settings.paths, paths.policy, account.pw_uid, account.pw_gid)
+    write_private(paths.policy, json.dumps(policy(settings, keys), indent=2), mode=0o644)
     _ensure_ssh_key(settings)
 
 
@@ -50,6 +55,7 @@ def directories(settings: Settings) -> tuple[tuple[Path, str, int], ...]:
         (host.keys, worker, 0o700),
         (host.verified, worker, 0o700),
         (host.registry, "root", 0o700),
+        (host.audit, "root", 0o700),
         (farm.redis, worker, 0o700),
         (farm.logs, "root", 0o755),
         (host.run, "root", 0o755),
@@ -60,9 +66,9 @@ def directories(settings: Settings) -> tuple[tuple[Path, str, int], ...]:
     )
 
 
-def policy(settings: Settings) -> dict[str, object]:
+def policy(settings: Settings, keys: Sequence[TicketKey]) -> dict[str, object]:
     """Return root's limits on this host as its policy file spells them."""
-    return settings.model_dump(
+    limits = settings.model_dump(
         mode="json",
         include={
             "host",
@@ -76,6 +82,7 @@ def policy(settings: Settings) -> dict[str, object]:
             "serial_log_mib",
         },
     )
+    return limits | {"ticket_keys": [key.model_dump() for key in keys]}
 
 
 def _make_directory(path: Path, uid: int, gid: int, mode: int) -> None:

@@ -8,24 +8,37 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from farm_facts import steps
 
-from banger.contracts.calls import TICKET_LIFE_S, read_ticket, write_ticket
 from banger.contracts.errors import BangerError
+from banger.contracts.tickets import _CONTEXT, TICKET_LIFE_S, TicketKey, open_ticket, public_half, seal
 from banger.pipelines import CREATE
 
 CALL = next(call for call in steps(CREATE) if call.stage == "tap")
 NOW = 1_000_000.0
+KEY, OTHER = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+TRUSTED = [TicketKey(public=public_half(KEY))]
+
+
+def opened(ticket: object, *, keys: list[TicketKey] = TRUSTED, now: float = NOW) -> Any:
+    return open_ticket(ticket, host="here", keys=keys, now=now)
+
+
+def encoded(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def altered(change: Callable[[dict[str, Any]], Any]) -> str:
-    claims = json.loads(base64.urlsafe_b64decode(write_ticket(CALL, NOW)))
+    """Return a ticket that the right key has signed, about something that no honest side would ask."""
+    claims = json.loads(base64.b64decode(seal(CALL, KEY, NOW).split(".")[0]))
     change(claims)
-    return base64.urlsafe_b64encode(json.dumps(claims).encode()).decode()
+    message = json.dumps(claims).encode()
+    return f"{encoded(message)}.{encoded(KEY.sign(_CONTEXT + message))}"
 
 
 def test_a_ticket_is_read_as_it_was_written() -> None:
-    assert read_ticket(write_ticket(CALL, NOW), host="here", now=NOW + 1).call == CALL
+    assert opened(seal(CALL, KEY, NOW), now=NOW + 1).call == CALL
 
 
 @pytest.mark.parametrize(
@@ -36,13 +49,17 @@ def test_a_ticket_is_read_as_it_was_written() -> None:
         "",
         "%%%",
         "e30=",
+        "e30=.e30=",
         "x" * 600_000,
+        f"{encoded(b'{}')}.{encoded(KEY.sign(_CONTEXT + b'{}'))}",
+        f"{encoded(b'[' * 9999)}.{encoded(KEY.sign(_CONTEXT + b'[' * 9999))}",
         altered(lambda c: c.update(extra=1)),
-        altered(lambda c: c.update(version=2)),
         altered(lambda c: c.update(audience="there")),
         altered(lambda c: c["call"].update(host="there")),
         altered(lambda c: c.update(task="banger.root.launch")),
         altered(lambda c: c.update(task_id="another")),
+        altered(lambda c: c.update(nonce="../../etc")),
+        altered(lambda c: c.update(expires=NOW * 2, issued=NOW - TICKET_LIFE_S - 1)),
         altered(lambda c: c["call"].update(stage="overlay")),
         altered(lambda c: c["call"].update(stage="no-such")),
         altered(lambda c: c["call"].update(step="0; rm")),
@@ -52,10 +69,33 @@ def test_a_ticket_is_read_as_it_was_written() -> None:
 )
 def test_anything_else_is_refused(ticket: object) -> None:
     with pytest.raises(BangerError):
-        read_ticket(ticket, host="here", now=NOW)
+        opened(ticket)
+
+
+def test_a_ticket_counts_only_with_this_hosts_signature_over_its_very_bytes() -> None:
+    message, signature = seal(CALL, KEY, NOW).split(".")
+    of_another = seal(CALL.model_copy(update={"job": "f" * 12}), KEY, NOW).split(".")
+    for ticket in (
+        seal(CALL, OTHER, NOW),
+        message,
+        f"{message}.",
+        f"{of_another[0]}.{signature}",
+        f"{message}.{of_another[1]}",
+        f"{message}.{encoded(KEY.sign(base64.b64decode(message)))}",  # signed as something else than a ticket
+    ):
+        with pytest.raises(BangerError, match="signed by this host|two parts"):
+            opened(ticket)
 
 
 @pytest.mark.parametrize("now", [NOW - 3600, NOW + TICKET_LIFE_S + 1])
 def test_a_ticket_has_its_time(now: float) -> None:
     with pytest.raises(BangerError, match="not valid at this time"):
-        read_ticket(write_ticket(CALL, NOW), host="here", now=now)
+        opened(seal(CALL, KEY, NOW), now=now)
+
+
+def test_a_replaced_key_counts_until_its_end() -> None:
+    keys = [TicketKey(public=public_half(KEY), until=NOW + 60), TicketKey(public=public_half(OTHER))]
+    assert opened(seal(CALL, KEY, NOW), keys=keys).call == CALL
+    assert opened(seal(CALL, OTHER, NOW), keys=keys).call == CALL
+    with pytest.raises(BangerError, match="not signed"):
+        opened(seal(CALL, KEY, NOW), keys=keys, now=NOW + 61)
