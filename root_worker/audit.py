@@ -34,8 +34,8 @@ class Audit:
         with self._lock:
             self._append({"event": event} | fields)
 
-    def refused(self, reason: str, **fields: Any) -> None:
-        """Count a refusal, append it and log it; of a flood only the first ones of each second."""
+    def refused(self, reason: str, **fields: Any) -> bool:
+        """Count a refusal, append it and log it; of a flood, which is told, only the first of each second."""
         with self._lock:
             if (second := int(time.monotonic())) != self._second:
                 self._sum_up()
@@ -45,6 +45,7 @@ class Audit:
             if self._in_this_second <= REFUSALS_A_SECOND:
                 self._append({"event": "refused", "reason": reason} | fields)
                 log.warning("refused a message: %s", reason)
+            return self._in_this_second > REFUSALS_A_SECOND
 
     def _sum_up(self) -> None:
         if (more := self._in_this_second - REFUSALS_A_SECOND) > 0:

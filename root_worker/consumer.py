@@ -6,12 +6,17 @@ worker. On its way out it puts the message back, to stumble over it again at eve
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from celery.worker.consumer import Consumer
 
-from root_worker.door import refuse
+from banger.contracts.queues import root_queue
+from root_worker.door import Door
+from root_worker.sieve import sieve
+
+log = logging.getLogger("root_worker.consumer")
 
 
 class RootConsumer(Consumer):
@@ -32,8 +37,14 @@ class RootConsumer(Consumer):
         return on_task_received
 
     def refuse(self, message: Any, error: Exception | str) -> None:
-        """Take a message off the queue, and tell."""
-        refuse(message, error, self.app.conf.banger_door.audit, self)
+        """Take a message off the queue for good, and tell; one of masses takes the others with it."""
+        door: Door = self.app.conf.banger_door
+        flood = door.refuse(error, message.headers)
+        message.reject_log_error(log, self.connection_errors)
+        if flood:
+            backend: Any = self.app.backend
+            thrown_out = sieve(backend.client, root_queue(door.policy.host), door)
+            log.warning("threw %d forged messages out of the queue", thrown_out)
 
     # What Celery does with these is to log all of what a stranger wrote, or to store a result for it.
 

@@ -53,6 +53,11 @@ class Door(NamedTuple):
             raise PolicyError("the ticket was used before")
         return claims
 
+    def refuse(self, error: Exception | str, headers: Any = None) -> bool:
+        """Tell of a message that is not let in; True while there are masses of them."""
+        said = headers if isinstance(headers, dict) else {}
+        return self.audit.refused(_clean(error), task=_clean(said.get("task")), id=_clean(said.get("id")))
+
 
 class RootTask(Task[Any, Any]):
     """The base of all tasks of the root app, Celery's built-in ones too (``Celery(task_cls=…)``)."""
@@ -70,18 +75,11 @@ def guarded(task: Any, app: Any, consumer: Any) -> Callable[..., Any]:
         try:
             rebuild(message, door.open(message.headers, message.content_type, message.payload))
         except Exception as error:  # whatever a message makes us stumble over is a reason to refuse it
-            refuse(message, error, door.audit, consumer)
+            consumer.refuse(message, error)
             return None
         return handle(message, None, ack, reject, callbacks)
 
     return on_message
-
-
-def refuse(message: Any, error: Exception | str, audit: Audit, consumer: Any) -> None:
-    """Take a message off the queue for good, and tell why."""
-    headers = message.headers if isinstance(message.headers, dict) else {}
-    audit.refused(_clean(error), task=_clean(headers.get("task")), id=_clean(headers.get("id")))
-    message.reject_log_error(None, consumer.connection_errors)
 
 
 def rebuild(message: Any, claims: Claims) -> None:

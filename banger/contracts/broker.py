@@ -58,6 +58,7 @@ def celery_settings(url: str) -> dict[str, Any]:
         "task_send_sent_event": False,  # would label metrics with every CLI process
         "worker_hijack_root_logger": False,
         "worker_proc_alive_timeout": 30,
+        "broker_transport": "banger.contracts.transport:Transport",
         "broker_connection_retry_on_startup": True,
         "broker_connection_timeout": 2,
         "visibility_timeout": VISIBILITY_TIMEOUT_S,

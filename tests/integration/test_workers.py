@@ -24,6 +24,7 @@ from banger.farm import Farm
 from banger.pipelines import CREATE_STOPPED, RUN
 from banger.settings import Settings
 from banger.states import State
+from banger.ticket_keys import private_key
 
 pytestmark = pytest.mark.integration
 
@@ -129,7 +130,7 @@ def test_fifty_waits_and_fifty_commands_leave_room_for_short_stages(faulty: Faul
                 call = a_call(box, job, "wait_ready", WaitReadyRequest(**of, timeout_s=60))
             else:
                 call = a_call(box, job, "exec", ExecRequest(**of, argv=("true",), timeout_s=60))
-            dispatch(app, [call])
+            dispatch(app, [call], private_key(box.paths))
         eventually(lambda: started(box, vms) == 2 * CROWD)
         began = time.monotonic()
         box.farm.create("short", start=False)

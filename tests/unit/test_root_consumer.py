@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from celery.worker.consumer import Consumer
 
+from root_worker.audit import Audit
 from root_worker.consumer import RootConsumer
+from root_worker.door import Door
 
 
 class Message:
-    acknowledged = False
+    headers = ["no", "mapping"]
+    rejected = False
 
-    def ack_log_error(self, _log: object, _errors: object) -> None:
-        self.acknowledged = True
+    def reject_log_error(self, _log: object, _errors: object) -> None:
+        self.rejected = True
+
+
+class App:
+    """Has the door, whose audit is all that is asked for."""
+
+    def __init__(self, directory: Path) -> None:
+        self.conf = self
+        self.banger_door = Door(None, tuple, None, Audit(directory))  # type: ignore[arg-type]
 
 
 @pytest.fixture
-def consumer() -> RootConsumer:
+def consumer(tmp_path: Path) -> RootConsumer:
     """Return a consumer that is not connected, and knows one task."""
     consumer = object.__new__(RootConsumer)
+    consumer.app = App(tmp_path / "audit")
     consumer.connection_errors = ()
     return consumer
 
@@ -38,7 +51,8 @@ def test_a_message_that_celery_stumbles_over_is_refused(
 
     message = Message()
     handler(consumer, monkeypatch, stumble)(message)
-    assert message.acknowledged
+    assert message.rejected
+    assert consumer.app.banger_door.audit.refusals == 1
 
 
 def test_any_other_message_is_celerys_affair(consumer: RootConsumer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,4 +60,4 @@ def test_any_other_message_is_celerys_affair(consumer: RootConsumer, monkeypatch
     message = Message()
     handler(consumer, monkeypatch, handled.append)(message)
     assert handled == [message]
-    assert not message.acknowledged
+    assert not message.rejected

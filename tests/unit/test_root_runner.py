@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 
+from banger.contracts.audit import START, audit_key
 from banger.contracts.journal import SERVING_TTL_S, serving_key
 from root_worker import runner
+from root_worker.audit import Audit
+from root_worker.door import Door
 from root_worker.host import root_host
+from root_worker.ledger import Ledger
 from root_worker.policy import Policy
 from root_worker.runner import RootRunner
 
@@ -24,6 +28,9 @@ class LateRedis:
         self.asked = 0
         self.served = threading.Event()
         self.said: tuple[Any, ...] = ()
+
+    def hset(self, key: str, mapping: dict[str, Any]) -> None:
+        self.head = (key, mapping)
 
     def set(self, key: str, value: str, ex: int) -> None:
         self.asked += 1
@@ -39,10 +46,13 @@ def test_a_first_heartbeat_that_fails_is_not_the_last(
     redis = LateRedis()
     monkeypatch.setattr(runner, "_HEARTBEAT_S", 0.01)
     policy = Policy(host="here", state_dir=tmp_path / "state", run_dir=tmp_path / "run")
-    root = RootRunner(root_host(policy), lambda: redis)
+    host = root_host(policy)
+    door = Door(policy, tuple, Ledger(tmp_path / "tickets"), Audit(tmp_path / "audit"))
+    root = RootRunner(host, door, lambda: redis)
     root.start()
     try:
         assert redis.served.wait(DEADLINE_S)
     finally:
         root.stop()
     assert redis.said == (serving_key("banger.root.here"), "1", SERVING_TTL_S)
+    assert redis.head == (audit_key("here"), {"seq": 0, "hash": START, "refused": 0})

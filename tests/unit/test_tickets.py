@@ -83,7 +83,7 @@ def test_a_ticket_counts_only_with_this_hosts_signature_over_its_very_bytes() ->
         f"{message}.{of_another[1]}",
         f"{message}.{encoded(KEY.sign(base64.b64decode(message)))}",  # signed as something else than a ticket
     ):
-        with pytest.raises(BangerError, match="signed by this host|two parts"):
+        with pytest.raises(BangerError, match=r"signed by this host|two parts"):
             opened(ticket)
 
 

@@ -9,9 +9,21 @@ import time
 from pathlib import Path
 from typing import Any
 
-from banger.contracts.calls import StageCall, write_ticket
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from banger.contracts import tickets
+from banger.contracts.calls import StageCall
+from banger.contracts.tickets import seal
 
 Message = dict[str, Any]
+
+# The host's own key, where a test is about tickets that its worker has sealed; any other seals nothing.
+key = Ed25519PrivateKey.generate()
+
+
+def ticket(call: StageCall, *, age_s: float = 0.0, **changes: Any) -> str:
+    """Return the call's ticket, perhaps an older one, or one of another call."""
+    return seal(call.model_copy(update=changes), key, time.time() - age_s)
 
 
 def message(
@@ -25,7 +37,7 @@ def message(
     **headers: Any,
 ) -> Message:
     """Return the right message for a call where nothing else is said: protocol 2, JSON, one ticket."""
-    body = [[write_ticket(call, time.time())] if args is None else args, kwargs or {}, embed or {}]
+    body = [[ticket(call)] if args is None else args, kwargs or {}, embed or {}]
     return sealed(
         json.dumps(body).encode(),
         {
@@ -41,10 +53,17 @@ def message(
 
 
 def tampered(call: StageCall, **request: Any) -> str:
-    """Return the call's ticket, with a request that no honest side could have written."""
-    claims = json.loads(base64.urlsafe_b64decode(write_ticket(call, time.time())))
+    """Return a ticket whose request no honest side could have written, signed all the same."""
+    claims = json.loads(base64.b64decode(ticket(call).split(".")[0]))
     claims["call"]["request"] |= request
-    return base64.urlsafe_b64encode(json.dumps(claims).encode()).decode()
+    return signed(json.dumps(claims).encode())
+
+
+def signed(message: bytes) -> str:
+    """Return what the host's key says of any bytes, as a ticket."""
+    return ".".join(
+        base64.b64encode(part).decode() for part in (message, key.sign(tickets._CONTEXT + message))
+    )
 
 
 def sealed(body: bytes, headers: dict[str, Any], content_type: str = "application/json") -> Message:
@@ -77,16 +96,21 @@ def signature(task: str, /, *args: Any, **kwargs: Any) -> dict[str, Any]:
     }
 
 
+def claims_of(call: StageCall) -> dict[str, Any]:
+    """Return what root's tasks are given once a ticket was opened: a stranger can write that too."""
+    return dict(json.loads(base64.b64decode(ticket(call).split(".")[0])))
+
+
 def starmap(call: StageCall, builtin: str = "celery.starmap") -> dict[str, Any]:
     """Return the signature of a built-in task that would run the call's task in its own process."""
-    payload = call.model_dump(mode="json")
+    payload = claims_of(call)
     it = [[payload]] if builtin == "celery.starmap" else [payload]
     return signature(builtin, task=signature(call.task_name), it=it)
 
 
 def of_protocol_1(call: StageCall) -> Message:
     """Return a message of Celery's first protocol, whose body says all."""
-    body = {"task": call.task_name, "id": "forged", "args": [call.model_dump(mode="json")], "kwargs": {}}
+    body = {"task": call.task_name, "id": "forged", "args": [claims_of(call)], "kwargs": {}}
     return sealed(json.dumps(body).encode(), {})
 
 

@@ -7,22 +7,37 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import forgery
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from farm_box import eventually
 from faulty_farm import Fault, FaultyFarm
-from forgery import Message, message, of_protocol_1, pickled, sealed, signature, starmap, tampered
+from forgery import (
+    Message,
+    claims_of,
+    message,
+    of_protocol_1,
+    pickled,
+    sealed,
+    signature,
+    starmap,
+    tampered,
+    ticket,
+)
 from netns import inside
 
 from banger.contracts.broker import unacked_key
-from banger.contracts.calls import StageCall, write_ticket
+from banger.contracts.calls import StageCall
 from banger.contracts.journal import job_key
 from banger.contracts.names import new_id
 from banger.contracts.queues import root_queue
 from banger.contracts.requests import UndoRequest
+from banger.contracts.tickets import seal
 from banger.embedded import control
 from banger.pipelines import CREATE_STOPPED
 from banger.planning import calls
 from banger.states import State
+from banger.ticket_keys import private_key
 
 pytestmark = pytest.mark.integration
 
@@ -67,7 +82,13 @@ class Target(NamedTuple):
 
     def refusals(self) -> int:
         """Return how many messages the door has refused so far."""
-        return self._said("refused a message for")
+        return len(self.audited("refused"))
+
+    def audited(self, event: str) -> list[dict[str, Any]]:
+        """Return what root's audit has of this kind."""
+        files = sorted(self.farm.box.paths.audit.iterdir())
+        entries = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+        return [entry for entry in entries if entry["event"] == event]
 
     def _said(self, text: str) -> int:
         return sum(text in line.text for line in control.logs(self.farm.box.settings, "root-worker"))
@@ -91,6 +112,7 @@ def reserve(farm: FaultyFarm, name: str) -> StageCall:
 def target(faulty_farm: FaultyFarm) -> Iterator[Target]:
     with inside(faulty_farm.box.network):
         faulty_farm.mend()
+        forgery.key = private_key(faulty_farm.box.paths)
         call = reserve(faulty_farm, "target")
         yield Target(faulty_farm, call, faulty_farm.box.pid("root-worker"))
         faulty_farm.mend()
@@ -108,8 +130,19 @@ def test_a_right_message_is_run(target):
 
 # --- forged messages -----------------------------------------------------------------------------
 
+STRANGER = Ed25519PrivateKey.generate()
+
+
+def spliced(one: str, other: str) -> str:
+    return f"{one.partition('.')[0]}.{other.partition('.')[2]}"
+
+
 FORGERIES: dict[str, Callable[[StageCall], Message]] = {
     "a call without a ticket": lambda call: message(call, [call.model_dump(mode="json")]),
+    "claims without a seal": lambda call: message(call, [claims_of(call)]),
+    "a ticket that a stranger has sealed": lambda call: message(call, [seal(call, STRANGER, time.time())]),
+    "a ticket without its seal": lambda call: message(call, [ticket(call).split(".")[0]]),
+    "a ticket with another's seal": lambda call: message(call, [spliced(ticket(call), ticket(call))]),
     "starmap of a task": lambda call: message(call, [], starmap(call)["kwargs"], task="celery.starmap"),
     "map of a task": lambda call: message(call, [], starmap(call, "celery.map")["kwargs"], task="celery.map"),
     "bad arguments with an errback": lambda call: message(call, [1, 2], embed={"errbacks": [starmap(call)]}),
@@ -135,10 +168,6 @@ def test_a_pickle_is_not_opened(target, tmp_path):
 # --- misused tickets -----------------------------------------------------------------------------
 
 
-def ticket(call: StageCall, **changes: Any) -> str:
-    return write_ticket(call.model_copy(update=changes), time.time())
-
-
 def link(task: str, queue: str) -> dict[str, Any]:
     options = {"queue": queue, "task_id": f"{new_id()}-{new_id()}-01-tap", "argsrepr": "", "kwargsrepr": ""}
     return signature(task) | {"options": options}
@@ -148,8 +177,8 @@ MISUSES: dict[str, Callable[[StageCall], Message]] = {
     "for another task": lambda call: message(call, task="banger.root.admit.undo"),
     "under another id": lambda call: message(call, task_id=call.task_id + "x"),
     "for another host": lambda call: message(call, [ticket(call, host="elsewhere")]),
-    "expired": lambda call: message(call, [write_ticket(call, time.time() - LONG_AGO_S)]),
-    "of tomorrow": lambda call: message(call, [write_ticket(call, time.time() + LONG_AGO_S)]),
+    "expired": lambda call: message(call, [ticket(call, age_s=LONG_AGO_S)]),
+    "of tomorrow": lambda call: message(call, [ticket(call, age_s=-LONG_AGO_S)]),
     "two of them": lambda call: message(call, [ticket(call)] * 2),
     "with keyword arguments": lambda call: message(call, kwargs={"x": 1}),
     "cut short": lambda call: message(call, [ticket(call)[:-9]]),
@@ -213,7 +242,18 @@ def test_of_a_right_message_only_the_ticket_counts_and_only_once(target):
         replaced_task_nesting=9,
     )
     assert target.send(right) == ["admit do"]
-    assert target.send(right) == []  # a replay: the step is done
+
+
+def test_a_ticket_is_used_once_whatever_redis_remembers(target):
+    again = target.witness("53")
+    captured = message(again)
+    assert target.send(captured) == ["tap undo"]
+    client, before = target.farm.box.farm.redis, target.refusals()
+    client.hdel(job_key(again.job), f"s:{again.step}")  # as if the step had never been done
+    assert target.send(captured) == []
+    assert target.refusals() == before + 1
+    assert target.audited("refused")[-1]["reason"] == "the ticket was used before"
+    assert target.send(message(again)) == ["tap undo"]  # sealed again by who may
 
 
 def test_a_failing_stage_calls_no_errback(target):
