@@ -55,9 +55,7 @@ def farm_plan(settings: Settings, credentials: Credentials, covers: tuple[Cover,
 def _redis(settings: Settings, credentials: Credentials) -> Service:
     return Service(
         name="redis",
-        argv=as_user(
-            settings.worker_user, (find_tool("redis-server"), str(farm_paths(settings).redis_config))
-        ),
+        argv=as_user(settings.worker_user, redis_argv(settings)),
         env=ENVIRONMENT,
         user=settings.worker_user,
         log=farm_paths(settings).log("redis"),
@@ -68,42 +66,36 @@ def _redis(settings: Settings, credentials: Credentials) -> Service:
 
 
 def _worker(settings: Settings, credentials: Credentials, covers: tuple[Cover, ...]) -> Service:
-    node, queues = f"work@{settings.host}", f"{work_queue(settings.host)},{CONTROL}"
-    argv = _celery_worker("workers.app", node, queues, settings.worker_threads)
+    argv = worker_argv(settings)
     return Service(
         name="worker",
         argv=covered_argv(as_user(settings.worker_user, argv), covers, farm_paths(settings).staging),
         env=_environment(credentials, "worker") | settings_environment(settings),
         user=settings.worker_user,
         log=farm_paths(settings).log("worker"),
-        serves=queues,
-        ready_line=f"{node} ready.",
+        serves=_work_queues(settings),
+        ready_line=f"work@{settings.host} ready.",
         needs=_needs(settings),
         stop_s=WORKER_STOP_S,
     )
 
 
 def _root_worker(settings: Settings, credentials: Credentials) -> Service:
-    node, queue = f"root@{settings.host}", root_queue(settings.host)
     return Service(
         name="root-worker",
-        argv=as_user("root", _celery_worker("root_worker.app", node, queue, ROOT_THREADS)),
+        argv=as_user("root", root_worker_argv(settings)),
         env=_environment(credentials, "root") | {"BANGER_POLICY": str(farm_paths(settings).policy)},
         user="root",
         log=farm_paths(settings).log("root-worker"),
-        serves=queue,
-        ready_line=f"{node} ready.",
+        serves=root_queue(settings.host),
+        ready_line=f"root@{settings.host} ready.",
         needs=_needs(settings),
         stop_s=WORKER_STOP_S,
     )
 
 
 def _flower(settings: Settings, credentials: Credentials, covers: tuple[Cover, ...]) -> Service:
-    argv = (
-        *(sys.executable, "-m", "celery", "-A", "banger.embedded.flower_app", "flower"),
-        *("--address=127.0.0.1", f"--port={credentials.flower_port}"),
-        *("--read-only", f"--max-tasks={FLOWER_MAX_TASKS}"),
-    )
+    argv = flower_argv(credentials)
     password = {"FLOWER_BASIC_AUTH": f"{credentials.flower_user}:{credentials.flower_password}"}
     return Service(
         name="flower",
@@ -116,6 +108,35 @@ def _flower(settings: Settings, credentials: Credentials, covers: tuple[Cover, .
         needs=_needs(settings),
         stop_s=FLOWER_STOP_S,
     )
+
+
+def redis_argv(settings: Settings) -> tuple[str, ...]:
+    """Return what runs the farm's own Redis."""
+    return (find_tool("redis-server"), str(farm_paths(settings).redis_config))
+
+
+def worker_argv(settings: Settings) -> tuple[str, ...]:
+    """Return what runs the unprivileged worker."""
+    node = f"work@{settings.host}"
+    return _celery_worker("workers.app", node, _work_queues(settings), settings.worker_threads)
+
+
+def root_worker_argv(settings: Settings) -> tuple[str, ...]:
+    """Return what runs the root worker."""
+    return _celery_worker("root_worker.app", f"root@{settings.host}", root_queue(settings.host), ROOT_THREADS)
+
+
+def flower_argv(credentials: Credentials) -> tuple[str, ...]:
+    """Return what runs Flower, on loopback alone."""
+    return (
+        *(sys.executable, "-m", "celery", "-A", "banger.embedded.flower_app", "flower"),
+        *("--address=127.0.0.1", f"--port={credentials.flower_port}"),
+        *("--read-only", f"--max-tasks={FLOWER_MAX_TASKS}"),
+    )
+
+
+def _work_queues(settings: Settings) -> str:
+    return f"{work_queue(settings.host)},{CONTROL}"
 
 
 def _celery_worker(app: str, node: str, queues: str, threads: int) -> tuple[str, ...]:
