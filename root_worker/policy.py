@@ -41,7 +41,6 @@ class Policy(BaseModel):
     network: IPv4Network = IPv4Network("172.16.0.0/24")
     uid_base: Annotated[int, Field(ge=10_000, le=2_000_000_000)] = 300_000
     worker_user: str = "banger"
-    disk_backend: Literal["auto", "reflink", "copy", "dm-snapshot"] = "auto"
     accelerator: Literal["auto", "kvm", "tcg"] = "auto"
     max_vcpus: Annotated[int, Field(ge=1)] = 64
     max_memory_mib: Annotated[int, Field(ge=64)] = 1024 * 1024

@@ -36,7 +36,7 @@ class Entry(BaseModel):
     vm_id: str
     generation: int
     slot: int | None = None
-    disk_backend: Literal["reflink", "copy", "dm-snapshot"] | None = None
+    disk_backend: Literal["file", "dm-snapshot"] | None = None
     vmm: Process | None = None
     shim: Process | None = None
     accelerator: Literal["kvm", "tcg"] | None = None

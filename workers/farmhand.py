@@ -45,7 +45,9 @@ class Farmhand:
         self.settings = settings
         self.records = Records(connect(settings.redis()))
         self.journal = HeldClaims(self.records.redis)
-        self.host = WorkHost(settings.host, settings.paths, settings.network, settings.uid_base)
+        self.host = WorkHost(
+            settings.host, settings.paths, settings.network, settings.uid_base, settings.disk_backend
+        )
         self._long = threading.BoundedSemaphore(max(1, settings.worker_threads - _SHORT_THREADS))
 
     def run(self, call: StageCall) -> tuple[Next, BangerError | None]:

@@ -19,6 +19,7 @@ class WorkHost:
     paths: HostPaths
     network: IPv4Network
     uid_base: int
+    disk_backend: Literal["auto", "reflink", "copy", "dm-snapshot"] = "auto"
     stopping: threading.Event = field(default_factory=threading.Event)
 
 

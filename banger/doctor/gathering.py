@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from banger import disk_backend
 from banger.connection import connect
 from banger.contracts.accelerator import KVM, Verdict, groups_needed
 from banger.contracts.errors import BangerError, ToolFailedError
@@ -28,7 +29,6 @@ from banger.shell import find_tool, run
 _ASK_DEADLINE_S = 10.0
 _VERSION = re.compile(r"\d+\.\d+[\w.]*")
 _SIOCGIFBR = 0x8940  # linux/sockios.h; with three zeros it asks the bridge module for its version
-_FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
 
 
 def gather(settings: Settings) -> Facts:
@@ -44,7 +44,7 @@ def gather(settings: Settings) -> Facts:
         bridge=_has_bridges(),
         nftables=_succeeds("nft", "list", "tables") if root else None,
         loop=Path("/dev/loop-control").exists(),
-        snapshot_target=_has_snapshot_target() if root else None,
+        snapshot_target=disk_backend.has_snapshot_target() if root else None,
         kvm=_kvm(settings.paths),
         disk=_disk(settings.paths),
         cgroup=2 if Path("/sys/fs/cgroup/cgroup.controllers").exists() else 1,
@@ -79,18 +79,6 @@ def _succeeds(tool: str, *arguments: str) -> bool:
     except ToolFailedError:
         return False
     return True
-
-
-def _has_snapshot_target() -> bool:
-    """Tell whether device-mapper knows snapshots, now or once its module is loaded."""
-    if not Path("/dev/mapper/control").exists():
-        return False
-    loadable = _succeeds("modprobe", "--dry-run", "--quiet", "dm-snapshot")
-    try:
-        targets = run((find_tool("dmsetup"), "targets"), deadline_s=_ASK_DEADLINE_S).stdout
-    except ToolFailedError:
-        return False
-    return loadable or any(line.startswith(b"snapshot ") for line in targets.splitlines())
 
 
 def _has_bridges() -> bool:
@@ -133,9 +121,7 @@ def _disk(paths: HostPaths) -> DiskFacts:
         directory=str(paths.state),
         file_system=_file_system(there),
         free_mib=shutil.disk_usage(there).free // 2**20,
-        reflink=_reflink(
-            paths.images if paths.images.is_dir() else there, paths.vms if paths.vms.is_dir() else there
-        ),
+        reflink=disk_backend.can_reflink(paths),
     )
 
 
@@ -148,28 +134,6 @@ def _file_system(directory: Path) -> str:
         if real.is_relative_to(mount_point) and len(mount_point) >= len(best[0]):
             best = (mount_point, kind)
     return best[1]
-
-
-def _reflink(source: Path, target: Path) -> bool | None:
-    """Tell whether files can be cloned between directories, by files without names; None where we may not."""
-    try:
-        base = os.open(source, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except PermissionError:
-        return None
-    except OSError:
-        return False
-    try:
-        os.write(base, bytes(4096))
-        clone = os.open(target, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.ioctl(clone, _FICLONE, base)
-        finally:
-            os.close(clone)
-    except OSError:
-        return False
-    finally:
-        os.close(base)
-    return True
 
 
 def _farm(settings: Settings) -> tuple[RedisFacts, dict[str, bool]]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from banger import disk_backend
 from banger.accelerator import probe
 from banger.contracts.errors import BangerError, InvalidInputError
 from banger.embedded import credentials, layout
@@ -108,6 +109,7 @@ def _prepare(settings: Settings) -> Plan:
     account = worker_account(settings)
     covers = _covers(settings, account.pw_uid, account.pw_gid)
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
+    settings = disk_backend.resolved(settings)
     farm = credentials.ensure(settings)
     layout.prepare(settings, farm)
     probe(settings)

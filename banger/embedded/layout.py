@@ -77,7 +77,6 @@ def policy(settings: Settings, keys: Sequence[TicketKey]) -> dict[str, object]:
             "network",
             "uid_base",
             "worker_user",
-            "disk_backend",
             "accelerator",
             "serial_log_mib",
         },

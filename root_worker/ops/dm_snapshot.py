@@ -8,7 +8,6 @@ change event, and a program that closes the disk after writing causes one.
 from __future__ import annotations
 
 import fcntl
-import functools
 import logging
 import os
 import re
@@ -18,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from banger.contracts.errors import StageFailedError, ToolFailedError
+from banger.contracts.errors import StageFailedError
 from banger.contracts.names import dm_name
 from root_worker.ops import loop
 from root_worker.shell import run, tool
@@ -38,17 +37,6 @@ log = logging.getLogger("root_worker.dm_snapshot")
 def path(vm_id: str) -> Path:
     """Return the system disk's device node."""
     return _MAPPER / dm_name(vm_id)
-
-
-@functools.cache
-def works() -> bool:
-    """Tell whether this kernel has the snapshot target, which is loaded where it is a module."""
-    try:
-        run((tool("modprobe"), "--quiet", "dm-snapshot"), deadline_s=_DEADLINE_S, good=(0, 1))
-        targets = run((tool("dmsetup"), "targets"), deadline_s=_DEADLINE_S).stdout.decode()
-    except ToolFailedError:
-        return False
-    return any(line.startswith("snapshot ") for line in targets.splitlines())
 
 
 def attach(vm_id: str, base: int, overlay: int, uid: int, lock: Path) -> None:

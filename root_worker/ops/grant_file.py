@@ -1,4 +1,4 @@
-"""Hand a file that the worker made to its VM: owned by the VM's uid, still writable by the worker's group."""
+"""Hand a file that the worker made to its VM: what the VM's uid owns, the worker no longer does."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from banger.contracts.errors import StageFailedError
 from root_worker.host import RootHost
 from root_worker.ops import beneath
 from root_worker.policy import Policy
-
-MODE = 0o660
 
 
 class Worker(NamedTuple):
@@ -35,16 +33,16 @@ def worker_of(policy: Policy) -> Worker:
 
 
 def grant(host: RootHost, path: Path, uid: int) -> None:
-    """Give the file ``path`` beneath the state directory to ``uid`` (mode 0660, the worker's group).
+    """Give the file ``path`` beneath the state directory to ``uid``; the worker's group may still write.
 
     It must be the worker's or that uid's already; PolicyError otherwise, StageFailedError when not there.
     """
     worker = worker_of(host.policy)
     with beneath.regular_file(host.paths.state, path, owners={worker.uid, uid}) as fd:
-        give(fd, uid, worker)
+        give(fd, uid, worker.gid, 0o660)
 
 
-def give(fd: int, uid: int, worker: Worker) -> None:
-    """Give an opened file to ``uid``."""
-    os.fchown(fd, uid, worker.gid)
-    os.fchmod(fd, MODE)
+def give(fd: int, uid: int, gid: int, mode: int) -> None:
+    """Give an opened file to ``uid`` and ``gid``."""
+    os.fchown(fd, uid, gid)
+    os.fchmod(fd, mode)

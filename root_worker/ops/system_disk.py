@@ -1,24 +1,27 @@
-"""The VM's system disk, whichever backend it was made with: chosen once, remembered in root's registry."""
+"""The VM's system disk: the worker's clone of the base as it is, or a snapshot device over base and overlay.
+
+Which of them, the overlay file itself says at the first attach, and root's registry from then on. A clone
+holds data and is handed to the VM. A file of nothing but a hole becomes the store of a snapshot: the kernel
+parses that store, so what the worker may have written there is never taken for one.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from banger.contracts.errors import StageFailedError
+from banger.contracts.errors import PolicyError, StageFailedError
 from root_worker.host import RootHost
-from root_worker.ops import beneath, dm_snapshot, reflink, sparse_copy
-from root_worker.ops.clone import clone_once
+from root_worker.ops import beneath, dm_snapshot
 from root_worker.ops.grant_file import give, worker_of
 from root_worker.ops.process import alive
 from root_worker.registry import Entry
 
-Backend = Literal["reflink", "copy", "dm-snapshot"]
-
-_ROOT_ONLY = frozenset({0})
+Backend = Literal["file", "dm-snapshot"]
 
 
 def system_disk_path(host: RootHost, vm_id: str) -> Path:
@@ -41,30 +44,32 @@ def opened(host: RootHost, vm_id: str, uid: int) -> Iterator[int]:
 
 
 def attach(host: RootHost, vm_id: str, image: str, uid: int) -> Backend:
-    """Make the system disk of base and overlay, once, and return the backend that it has from now on.
+    """Make the VM's system disk its own, and return the backend that it has from now on.
 
-    StageFailedError when the base or the overlay is not there, or there is no room; nothing is left then.
+    StageFailedError when the overlay, or the base of a snapshot, is not there; PolicyError when either is
+    not what it has to be.
     """
-    with beneath.regular_file(host.paths.state, host.paths.rootfs(image), owners=_ROOT_ONLY) as base:
-        backend = _backend_of(host, vm_id)
-        if backend is None:
-            backend = _choose(host, vm_id, base)
+    worker = worker_of(host.policy)
+    overlay = host.paths.overlay(vm_id)
+    owners = {worker.uid, uid}
+    with beneath.regular_file(host.paths.state, overlay, owners=owners, flags=os.O_RDWR) as store:
+        written = _has_data(store)
+        known = _backend_of(host, vm_id)
+        backend = known or ("file" if written else "dm-snapshot")
+        if backend == "dm-snapshot" and written and os.fstat(store).st_uid != uid:
+            raise PolicyError(f"{overlay} is no new snapshot store: the worker has written to it")
+        if not known:
             host.registry.update(vm_id, disk_backend=backend)
-        if backend == "reflink":
-            clone_once(host, vm_id, base, uid, reflink.fill)
-        elif backend == "copy":
-            clone_once(host, vm_id, base, uid, sparse_copy.fill)
-        else:
-            _attach_snapshot(host, vm_id, base, uid)
+        give(store, uid, uid, 0o600)
+        if backend == "dm-snapshot":
+            with beneath.regular_file(host.paths.state, host.paths.rootfs(image), owners={0}) as base:
+                dm_snapshot.attach(vm_id, base, store, uid, _lock(host))
     return backend
 
 
 def detach(host: RootHost, vm_id: str) -> None:
-    """Undo ``attach`` from the VM's id; the overlay, which holds the guest's changes, stays.
-
-    Without a memory of the backend the snapshot device is looked for all the same.
-    """
-    if _backend_of(host, vm_id) in (None, "dm-snapshot") and dm_snapshot.works():
+    """Undo ``attach`` from the VM's id; the overlay, which holds the guest's changes, stays."""
+    if _backend_of(host, vm_id) == "dm-snapshot":
         dm_snapshot.detach(vm_id, _lock(host))
 
 
@@ -81,22 +86,14 @@ def _backend_of(host: RootHost, vm_id: str) -> Backend | None:
     return entry.disk_backend if entry else None
 
 
-def _choose(host: RootHost, vm_id: str, base: int) -> Backend:
-    if host.policy.disk_backend != "auto":
-        return host.policy.disk_backend
-    if dm_snapshot.works():
-        return "dm-snapshot"
-    with beneath.directory(host.paths.state, host.paths.vm(vm_id)) as vm_dir:
-        return "reflink" if reflink.works(base, vm_dir) else "copy"
-
-
-def _attach_snapshot(host: RootHost, vm_id: str, base: int, uid: int) -> None:
-    worker = worker_of(host.policy)
-    overlay = host.paths.overlay(vm_id)
-    owners = {worker.uid, uid}
-    with beneath.regular_file(host.paths.state, overlay, owners=owners, flags=os.O_RDWR) as fd:
-        give(fd, uid, worker)
-        dm_snapshot.attach(vm_id, base, fd, uid, _lock(host))
+def _has_data(file: int) -> bool:
+    try:
+        os.lseek(file, 0, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return False
+    return True
 
 
 def _lock(host: RootHost) -> Path:

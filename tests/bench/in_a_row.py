@@ -38,13 +38,14 @@ class InARow:
             network=settings.network,
             uid_base=settings.uid_base,
             worker_user="root",  # both sides' functions run in this one process
-            disk_backend=settings.disk_backend,
             accelerator=settings.accelerator,
         )
         self.settings = settings
         self.host = root_host(policy)
         self.host.paths.vms.mkdir()
-        self.context = StageContext(WorkHost(policy.host, policy.paths, policy.network, policy.uid_base))
+        self.context = StageContext(
+            WorkHost(policy.host, policy.paths, policy.network, policy.uid_base, settings.disk_backend)
+        )
 
     def plan(self, image: ImageManifest) -> dict[str, StageCall]:
         """Return the calls that create a VM, by stage, in order."""

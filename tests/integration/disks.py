@@ -7,6 +7,7 @@ import pwd
 import subprocess
 from ipaddress import IPv4Network
 from pathlib import Path
+from typing import Literal
 
 from banger.contracts.names import HostPaths
 from banger.contracts.requests import (
@@ -26,6 +27,7 @@ VM = "0123456789ab"
 IMAGE = "aaaaaaaaaaaa"
 SLOT = 7
 UID = 300_007
+Backend = Literal["auto", "reflink", "copy", "dm-snapshot"]
 MIB = 1024 * 1024
 HOST_KEY = b"-----BEGIN OPENSSH PRIVATE KEY-----\n"
 
@@ -38,7 +40,7 @@ FILES = (
 MOUNTS = (Mount(source="/dev/vdb", target="/root", fstype="ext4", options="defaults"),)
 
 
-def make_host(state: Path, backend: str = "auto") -> RootHost:
+def make_host(state: Path) -> RootHost:
     """Return a root host over a new state directory, with the image's directory and the VM's, still empty."""
     policy = Policy.model_validate(
         {
@@ -46,7 +48,6 @@ def make_host(state: Path, backend: str = "auto") -> RootHost:
             "state_dir": state,
             "run_dir": state / "run",
             "worker_user": WORKER.pw_name,
-            "disk_backend": backend,
         }
     )
     state.mkdir(mode=0o711, exist_ok=True)
@@ -75,10 +76,9 @@ def make_rootfs(
     subprocess.run(["mkfs.ext4", "-q", "-F", "-b", "4096", "-d", tree, target], check=True)
 
 
-def make_worker_files(paths: HostPaths, overlay_mib: int = 64) -> None:
-    """Make what the worker's overlay stage leaves for root: an empty overlay and the host key."""
-    paths.overlay(VM).touch()
-    os.truncate(paths.overlay(VM), overlay_mib * MIB)
+def make_worker_files(paths: HostPaths) -> None:
+    """Make what the worker's overlay stage leaves for root: a clone of the image, and the host key."""
+    subprocess.run(["cp", "--sparse=always", paths.rootfs(IMAGE), paths.overlay(VM)], check=True)
     paths.host_key(VM).write_bytes(HOST_KEY)
     Path(f"{paths.host_key(VM)}.pub").write_bytes(b"ssh-ed25519 AAAA banger\n")
     for file in paths.vm(VM).iterdir():
@@ -97,9 +97,26 @@ def undo_request(generation: int = 1) -> UndoRequest:
     return UndoRequest(vm_id=VM, generation=generation)
 
 
-def context(paths: HostPaths) -> StageContext:
+def make_empty_overlay(paths: HostPaths, size_mib: int = 64) -> None:
+    """Put what the worker makes for dm-snapshot into the overlay's place: nothing but a hole."""
+    overlay = paths.overlay(VM)
+    overlay.unlink(missing_ok=True)
+    overlay.touch()
+    os.truncate(overlay, size_mib * MIB)
+    os.chown(overlay, WORKER.pw_uid, WORKER.pw_gid)
+
+
+def ready_host(state: Path, scratch: Path, fstab: str | None = "UUID=x / ext4 defaults 0 1\n") -> RootHost:
+    """Return a host with an image and all that a worker leaves for root."""
+    host = make_host(state)
+    make_rootfs(host.paths.rootfs(IMAGE), scratch, fstab=fstab)
+    make_worker_files(host.paths)
+    return host
+
+
+def context(paths: HostPaths, backend: Backend = "copy") -> StageContext:
     """Return the surroundings of a worker's stage on the same host."""
-    return StageContext(WorkHost("here", paths, IPv4Network("172.16.0.0/24"), 300_000))
+    return StageContext(WorkHost("here", paths, IPv4Network("172.16.0.0/24"), 300_000, backend))
 
 
 def debugfs(disk: Path, *commands: str, write: bool = False) -> str:

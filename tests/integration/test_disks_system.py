@@ -1,10 +1,9 @@
-"""The system disk on real file systems: each backend, do twice, undo, and hostile surroundings."""
+"""The system disk: handed over or snapshot, do twice, undo, patched, and hostile surroundings."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import disks
@@ -13,7 +12,7 @@ import pytest
 from banger.contracts.errors import BangerError, PolicyError, StageFailedError, StaleGenerationError
 from banger.contracts.requests import GuestFile
 from root_worker.host import RootHost
-from root_worker.ops import loop
+from root_worker.ops import dm_snapshot, loop
 from root_worker.ops.grant_file import grant
 from root_worker.ops.process import identify
 from root_worker.ops.system_disk import system_disk_path
@@ -22,37 +21,19 @@ from root_worker.stages import attach_system_disk, patch_rootfs
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(scope="module")
-def xfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """An XFS of our own, where clones share blocks."""
-    home = tmp_path_factory.mktemp("xfs")
-    image, mount = home / "xfs.img", home / "mount"
-    mount.mkdir()
-    with image.open("wb") as file:
-        file.truncate(400 * disks.MIB)
-    subprocess.run(["mkfs.xfs", "-q", image], check=True)
-    subprocess.run(["mount", "-o", "loop", image, mount], check=True)
-    yield mount
-    subprocess.run(["umount", mount], check=True)
-    image.unlink()
-
-
-@pytest.fixture(params=["reflink", "copy"])
-def host(request: pytest.FixtureRequest, tmp_path: Path) -> RootHost:
-    """A host of either backend, with an image and what the overlay stage leaves."""
-    where = request.getfixturevalue("xfs") if request.param == "reflink" else tmp_path
-    host = disks.make_host(where / f"state-{os.urandom(4).hex()}", request.param)
-    disks.make_rootfs(host.paths.rootfs(disks.IMAGE), tmp_path)
-    disks.make_worker_files(host.paths)
-    return host
+@pytest.fixture
+def host(tmp_path: Path) -> RootHost:
+    """A host with an image and what the overlay stage leaves."""
+    return disks.ready_host(tmp_path / "state", tmp_path)
 
 
 @pytest.fixture
-def copy_host(tmp_path: Path) -> RootHost:
-    host = disks.make_host(tmp_path / "state", "copy")
-    disks.make_rootfs(host.paths.rootfs(disks.IMAGE), tmp_path)
-    disks.make_worker_files(host.paths)
-    return host
+def snapshots(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The snapshot devices that a device-mapper of our own has made."""
+    made: set[str] = set()
+    monkeypatch.setattr(dm_snapshot, "attach", lambda vm_id, *_: made.add(vm_id))
+    monkeypatch.setattr(dm_snapshot, "detach", lambda vm_id, _: made.discard(vm_id))
+    return made
 
 
 def attach(host: RootHost, generation: int = 1) -> Path:
@@ -67,13 +48,12 @@ def names(host: RootHost) -> set[str]:
 # --- attach --------------------------------------------------------------------------------------
 
 
-def test_the_disk_is_the_base_and_belongs_to_the_vm(host: RootHost) -> None:
+def test_the_disk_becomes_the_vms_alone(host: RootHost) -> None:
     before = names(host)
     disk = attach(host)
     found = disk.stat()
-    assert (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (disks.UID, disks.WORKER.pw_gid, 0o660)
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (disks.UID, disks.UID, 0o600)
     assert disk.read_bytes() == host.paths.rootfs(disks.IMAGE).read_bytes()
-    assert found.st_blocks * 512 < found.st_size  # holes stay holes
     assert names(host) == before
 
 
@@ -85,14 +65,6 @@ def test_attaching_twice_keeps_what_the_guest_wrote(host: RootHost) -> None:
     assert disks.content(disk, "/etc/hostname") == ""
 
 
-def test_a_clone_that_was_killed_half_way_is_made_anew(host: RootHost) -> None:
-    scratch = host.paths.vm(disks.VM) / "overlay.img.new"
-    scratch.write_bytes(b"half")
-    disk = attach(host)
-    assert not scratch.exists()
-    assert disks.fsck(disk) == 0
-
-
 def test_undo_before_do_and_twice_is_nothing(host: RootHost) -> None:
     attach_system_disk.undo(disks.undo_request(), host)
     attach(host)
@@ -101,62 +73,59 @@ def test_undo_before_do_and_twice_is_nothing(host: RootHost) -> None:
     assert host.paths.overlay(disks.VM).exists()
 
 
-def test_auto_takes_a_clone_where_it_is_free_and_a_copy_where_not(xfs: Path, tmp_path: Path) -> None:
-    for where, backend in ((xfs, "reflink"), (tmp_path, "copy")):
-        host = disks.make_host(where / "auto")
-        disks.make_rootfs(host.paths.rootfs(disks.IMAGE), tmp_path / f"for-{backend}", 16)
-        disks.make_worker_files(host.paths)
-        assert attach_system_disk.do(disks.attach_request(), host) == {"disk_backend": backend}
+def test_an_overlay_without_data_becomes_a_snapshot_and_stays_one(
+    host: RootHost, snapshots: set[str]
+) -> None:
+    disks.make_empty_overlay(host.paths)
+    assert attach_system_disk.do(disks.attach_request(), host) == {"disk_backend": "dm-snapshot"}
+    assert snapshots == {disks.VM}
+    attach_system_disk.undo(disks.undo_request(), host)
+    assert snapshots == set()
+    host.paths.overlay(disks.VM).write_bytes(b"what the kernel keeps there")
+    assert attach_system_disk.do(disks.attach_request(2), host) == {"disk_backend": "dm-snapshot"}
 
 
-def test_a_vm_keeps_the_backend_it_was_made_with(copy_host: RootHost) -> None:
-    attach(copy_host)
-    later = copy_host._replace(policy=copy_host.policy.model_copy(update={"disk_backend": "dm-snapshot"}))
-    assert attach_system_disk.do(disks.attach_request(2), later) == {"disk_backend": "copy"}
+def test_a_file_stays_one_though_nothing_is_left_in_it(host: RootHost, snapshots: set[str]) -> None:
+    assert attach_system_disk.do(disks.attach_request(), host) == {"disk_backend": "file"}
+    os.truncate(host.paths.overlay(disks.VM), 0)
+    assert attach_system_disk.do(disks.attach_request(2), host) == {"disk_backend": "file"}
+    assert snapshots == set()
 
 
-def test_an_older_generation_is_refused(copy_host: RootHost) -> None:
-    attach(copy_host, generation=3)
+def test_the_kernel_is_not_given_a_snapshot_store_that_the_worker_wrote(
+    host: RootHost, snapshots: set[str]
+) -> None:
+    disks.make_empty_overlay(host.paths)
+    host.registry.admit(disks.VM, 1, disks.SLOT)
+    host.registry.update(disks.VM, disk_backend="dm-snapshot")  # attached once; then the worker swaps it
+    host.paths.overlay(disks.VM).write_bytes(b"SnAp")
+    with pytest.raises(PolicyError, match="has written to it"):
+        attach(host)
+    assert snapshots == set()
+
+
+def test_an_older_generation_is_refused(host: RootHost) -> None:
+    attach(host, generation=3)
     with pytest.raises(StaleGenerationError):
-        attach(copy_host, generation=2)
+        attach(host, generation=2)
     with pytest.raises(StaleGenerationError):
-        attach_system_disk.undo(disks.undo_request(2), copy_host)
+        attach_system_disk.undo(disks.undo_request(2), host)
 
 
-def test_a_running_vms_disk_is_neither_detached_nor_patched(copy_host: RootHost) -> None:
-    attach(copy_host)
-    copy_host.registry.update(disks.VM, vmm=identify(os.getpid()).model_dump())
-    with pytest.raises(StageFailedError, match="still runs"):
-        attach_system_disk.undo(disks.undo_request(), copy_host)
-    with pytest.raises(StageFailedError, match="still runs"):
-        patch_rootfs.do(disks.patch_request(), copy_host)
-
-
-def test_a_full_disk_is_a_clear_error_and_leaves_nothing(xfs: Path, tmp_path: Path) -> None:
-    host = disks.make_host(xfs / "full", "copy")
-    disks.make_rootfs(host.paths.rootfs(disks.IMAGE), tmp_path)
-    disks.make_worker_files(host.paths)
-    before = names(host)
-    filler = xfs / "filler"
-    try:
-        room = os.statvfs(xfs)
-        with filler.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, (room.f_bavail - 100) * room.f_frsize)
-        with pytest.raises(StageFailedError, match="does not fit") as caught:
-            attach(host)
-    finally:
-        os.truncate(filler, 0)  # XFS frees an unlinked file's blocks some time later, a truncated one's now
-        filler.unlink()
-    assert "is free" in caught.value.details
-    assert names(host) == before
+def test_a_running_vms_disk_is_neither_detached_nor_patched(host: RootHost) -> None:
     attach(host)
+    host.registry.update(disks.VM, vmm=identify(os.getpid()).model_dump())
+    with pytest.raises(StageFailedError, match="still runs"):
+        attach_system_disk.undo(disks.undo_request(), host)
+    with pytest.raises(StageFailedError, match="still runs"):
+        patch_rootfs.do(disks.patch_request(), host)
 
 
 @pytest.mark.parametrize(
     "what", ["symlink", "hardlink", "fifo", "directory", "stranger", "directory-symlink"]
 )
-def test_a_trap_in_the_overlays_place_is_refused(copy_host: RootHost, tmp_path: Path, what: str) -> None:
-    overlay = copy_host.paths.overlay(disks.VM)
+def test_a_trap_in_the_overlays_place_is_refused(host: RootHost, tmp_path: Path, what: str) -> None:
+    overlay = host.paths.overlay(disks.VM)
     precious = tmp_path / "precious"
     precious.write_bytes(b"precious")
     if what == "directory-symlink":
@@ -174,31 +143,33 @@ def test_a_trap_in_the_overlays_place_is_refused(copy_host: RootHost, tmp_path: 
         }
         make[what]()
     with pytest.raises(PolicyError):
-        attach(copy_host)
+        attach(host)
     with pytest.raises(PolicyError):
-        grant(copy_host, overlay, disks.UID)
+        grant(host, overlay, disks.UID)
     assert precious.read_bytes() == b"precious"
     assert precious.stat().st_uid == 0
 
 
-def test_an_image_that_is_not_roots_is_refused(copy_host: RootHost) -> None:
-    os.chown(copy_host.paths.rootfs(disks.IMAGE), disks.WORKER.pw_uid, -1)
+def test_a_base_that_is_not_roots_is_refused(host: RootHost, snapshots: set[str]) -> None:
+    disks.make_empty_overlay(host.paths)
+    os.chown(host.paths.rootfs(disks.IMAGE), disks.WORKER.pw_uid, -1)
     with pytest.raises(PolicyError):
-        attach(copy_host)
+        attach(host)
+    assert snapshots == set()
 
 
-def test_a_missing_overlay_says_so(copy_host: RootHost) -> None:
-    copy_host.paths.overlay(disks.VM).unlink()
+def test_a_missing_overlay_says_so(host: RootHost) -> None:
+    host.paths.overlay(disks.VM).unlink()
     with pytest.raises(StageFailedError, match="is not there"):
-        attach(copy_host)
+        attach(host)
 
 
-def test_grant_hands_a_workers_file_to_the_vm_and_may_be_repeated(copy_host: RootHost) -> None:
-    disk = copy_host.paths.work_disk(disks.VM)
+def test_grant_hands_a_workers_file_to_the_vm_and_may_be_repeated(host: RootHost) -> None:
+    disk = host.paths.work_disk(disks.VM)
     disk.touch(0o600)
     os.chown(disk, disks.WORKER.pw_uid, disks.WORKER.pw_gid)
     for _ in range(2):
-        grant(copy_host, disk, disks.UID)
+        grant(host, disk, disks.UID)
         found = disk.stat()
         assert (found.st_uid, found.st_gid) == (disks.UID, disks.WORKER.pw_gid)
         assert found.st_mode & 0o7777 == 0o660
@@ -247,9 +218,7 @@ def test_the_guests_files_are_there_as_asked_and_the_disk_is_sound(host: RootHos
 
 
 def test_an_absent_fstab_counts_as_empty(tmp_path: Path) -> None:
-    host = disks.make_host(tmp_path / "state", "copy")
-    disks.make_rootfs(host.paths.rootfs(disks.IMAGE), tmp_path, fstab=None)
-    disks.make_worker_files(host.paths)
+    host = disks.ready_host(tmp_path / "state", tmp_path, fstab=None)
     disk = attach(host)
     patch_rootfs.do(disks.patch_request(), host)
     assert disks.content(disk, "/etc/fstab").startswith("tmpfs /run")
@@ -272,61 +241,61 @@ def test_an_absent_fstab_counts_as_empty(tmp_path: Path) -> None:
         (["sif / mode 0100644"], "no root directory"),
     ],
 )
-def test_a_hostile_file_system_is_refused(copy_host: RootHost, commands: list[str], complaint: str) -> None:
-    disk = attach(copy_host)
+def test_a_hostile_file_system_is_refused(host: RootHost, commands: list[str], complaint: str) -> None:
+    disk = attach(host)
     disks.debugfs(disk, *commands, write=True)
     before = disk.read_bytes()
     with pytest.raises(StageFailedError) as caught:
-        patch_rootfs.do(disks.patch_request(), copy_host)
+        patch_rootfs.do(disks.patch_request(), host)
     assert complaint in str(caught.value)
     assert disk.read_bytes() == before
 
 
-def test_a_link_in_a_files_place_is_replaced_and_its_target_stays(copy_host: RootHost) -> None:
-    disk = attach(copy_host)
+def test_a_link_in_a_files_place_is_replaced_and_its_target_stays(host: RootHost) -> None:
+    disk = attach(host)
     disks.debugfs(disk, "rm /etc/hostname", "symlink /etc/hostname fstab", write=True)
-    patch_rootfs.do(disks.patch_request(), copy_host)
+    patch_rootfs.do(disks.patch_request(), host)
     assert disks.content(disk, "/etc/hostname") == "dev\n"
     assert disks.content(disk, "/etc/fstab").startswith("UUID=x")
 
 
-def test_a_full_guest_file_system_is_refused(copy_host: RootHost, tmp_path: Path) -> None:
-    disk = attach(copy_host)
+def test_a_full_guest_file_system_is_refused(host: RootHost, tmp_path: Path) -> None:
+    disk = attach(host)
     filler = tmp_path / "filler"
     filler.write_bytes(b"x" * 40 * disks.MIB)
     disks.debugfs(disk, f"write {filler} /filler", write=True)
     big = (*disks.FILES, GuestFile(path="/etc/hosts", content="1" * 60_000))
     with pytest.raises(StageFailedError) as caught:
-        patch_rootfs.do(disks.patch_request(files=big), copy_host)
+        patch_rootfs.do(disks.patch_request(files=big), host)
     assert "/etc/hosts" in caught.value.details
 
 
-def test_what_is_no_file_system_at_all_is_refused(copy_host: RootHost) -> None:
-    disk = attach(copy_host)
+def test_what_is_no_file_system_at_all_is_refused(host: RootHost) -> None:
+    disk = attach(host)
     disk.write_bytes(bytes(disks.MIB))
     with pytest.raises(StageFailedError):
-        patch_rootfs.do(disks.patch_request(), copy_host)
+        patch_rootfs.do(disks.patch_request(), host)
 
 
-def test_a_disk_that_a_killed_guest_left_dirty_is_replayed_first(copy_host: RootHost, tmp_path: Path) -> None:
-    disk = attach(copy_host)
+def test_a_disk_that_a_killed_guest_left_dirty_is_replayed_first(host: RootHost, tmp_path: Path) -> None:
+    disk = attach(host)
     disks.debugfs(disk, "jo", "jw -b 5000 /dev/zero", "jc", write=True)
     assert "needs_recovery" in disks.debugfs(disk, "features")
-    patch_rootfs.do(disks.patch_request(), copy_host)
+    patch_rootfs.do(disks.patch_request(), host)
     assert "needs_recovery" not in disks.debugfs(disk, "features")
     assert disks.fsck(disk) == 0
 
 
-def test_a_file_that_policy_does_not_name_is_refused_at_the_sink(copy_host: RootHost) -> None:
-    attach(copy_host)
+def test_a_file_that_policy_does_not_name_is_refused_at_the_sink(host: RootHost) -> None:
+    attach(host)
     with pytest.raises(PolicyError):
-        patch_rootfs.do(disks.patch_request(files=(GuestFile(path="/etc/shadow", content=""),)), copy_host)
+        patch_rootfs.do(disks.patch_request(files=(GuestFile(path="/etc/shadow", content=""),)), host)
 
 
 @pytest.mark.parametrize("trap", ["symlink", "large", "missing", "empty"])
-def test_a_host_key_that_is_none_is_refused(copy_host: RootHost, tmp_path: Path, trap: str) -> None:
-    attach(copy_host)
-    key = copy_host.paths.host_key(disks.VM)
+def test_a_host_key_that_is_none_is_refused(host: RootHost, tmp_path: Path, trap: str) -> None:
+    attach(host)
+    key = host.paths.host_key(disks.VM)
     key.unlink()
     if trap == "symlink":
         key.symlink_to("/etc/shadow")
@@ -334,5 +303,5 @@ def test_a_host_key_that_is_none_is_refused(copy_host: RootHost, tmp_path: Path,
         key.write_bytes(b"x" * (10_000 if trap == "large" else 0))
         os.chown(key, disks.WORKER.pw_uid, -1)
     with pytest.raises(BangerError):
-        patch_rootfs.do(disks.patch_request(), copy_host)
-    assert disks.content(copy_host.paths.overlay(disks.VM), "/etc/hostname") == "old\n"
+        patch_rootfs.do(disks.patch_request(), host)
+    assert disks.content(host.paths.overlay(disks.VM), "/etc/hostname") == "old\n"

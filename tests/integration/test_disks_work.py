@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +12,13 @@ import disks
 import pytest
 
 from banger.contracts import intent
-from banger.contracts.errors import ImageDamagedError, InvalidInputError, NotFoundError, StageFailedError
+from banger.contracts.errors import (
+    ImageDamagedError,
+    InvalidInputError,
+    NotFoundError,
+    StageFailedError,
+    ToolFailedError,
+)
 from banger.contracts.names import HostPaths
 from banger.contracts.requests import GrowWorkDiskRequest, OverlayRequest, WorkDiskRequest
 from banger.images.manifest import ImageManifest, KernelManifest, digest_file
@@ -24,21 +31,35 @@ pytestmark = pytest.mark.integration
 PUBLIC_KEY = "ssh-ed25519 AAAAC3Nza farm\n"
 
 
-@pytest.fixture
-def paths(tmp_path: Path) -> HostPaths:
-    paths = HostPaths(tmp_path / "state", tmp_path / "run")
-    for directory in (paths.vms, paths.keys, paths.image(disks.IMAGE)):
+@pytest.fixture(scope="module")
+def xfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An XFS of our own, where clones share blocks."""
+    home = tmp_path_factory.mktemp("xfs")
+    image, mount = home / "xfs.img", home / "mount"
+    mount.mkdir()
+    with image.open("wb") as file:
+        file.truncate(400 * disks.MIB)
+    subprocess.run(["mkfs.xfs", "-q", image], check=True)
+    subprocess.run(["mount", "-o", "loop", image, mount], check=True)
+    yield mount
+    subprocess.run(["umount", mount], check=True)
+    image.unlink()
+
+
+def make_paths(home: Path) -> HostPaths:
+    paths = HostPaths(home / "state", home / "run")
+    for directory in (paths.vms, paths.keys, paths.image(disks.IMAGE), paths.verified):
         directory.mkdir(parents=True)
     (paths.keys / "id_ed25519.pub").write_text(PUBLIC_KEY)
     return paths
 
 
-@pytest.fixture
-def image(paths: HostPaths) -> str:
-    """The id of a small image whose digests are right."""
+def seal_image(paths: HostPaths, rootfs: bytes = b"rootfs", hole_mib: int = 0) -> str:
+    """Make a small image whose digests are right, and return its id."""
     now = datetime.now(tz=UTC)
     scratch = paths.state / "rootfs.ext4"
-    scratch.write_bytes(b"rootfs")
+    scratch.write_bytes(rootfs)
+    os.truncate(scratch, len(rootfs) + hole_mib * disks.MIB)
     kernel = KernelManifest.seal(version="6.1", suite="bookworm", architecture="amd64", created=now, files={})
     manifest = ImageManifest.seal(
         name="tiny",
@@ -56,6 +77,16 @@ def image(paths: HostPaths) -> str:
         (directory / "manifest.json").write_text(sealed.model_dump_json())
     scratch.rename(paths.rootfs(manifest.id))
     return manifest.id
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> HostPaths:
+    return make_paths(tmp_path)
+
+
+@pytest.fixture
+def image(paths: HostPaths) -> str:
+    return seal_image(paths)
 
 
 def overlay_request(image: str, overlay_mib: int = 64) -> OverlayRequest:
@@ -90,12 +121,10 @@ def test_the_vms_directory_holds_all_that_later_stages_need(paths: HostPaths, im
         disks.VM: 0o711,
         "intent.json": 0o600,
         "known_hosts": 0o644,
-        "overlay.img": 0o660,
+        "overlay.img": 0o600,
         "ssh_host_ed25519_key": 0o600,
         "ssh_host_ed25519_key.pub": 0o644,
     }
-    found = paths.overlay(disks.VM).stat()
-    assert (found.st_size, found.st_blocks) == (64 * disks.MIB, 0)
     alias, kind, material = paths.known_hosts(disks.VM).read_text().split()
     assert alias == f"banger-{disks.VM}"
     assert (vm / "ssh_host_ed25519_key.pub").read_text() == f"{kind} {material} {alias}\n"
@@ -133,8 +162,53 @@ def test_an_image_that_is_not_what_was_built_makes_nothing(paths: HostPaths, ima
 
 
 def test_a_sparse_overlay_may_be_larger_than_the_free_space(paths: HostPaths, image: str) -> None:
-    overlay.do(overlay_request(image, overlay_mib=4 * 1024 * 1024), disks.context(paths))
-    assert paths.overlay(disks.VM).stat().st_size == 4 * 1024**4
+    request = overlay_request(image, overlay_mib=4 * 1024 * 1024)
+    overlay.do(request, disks.context(paths, "dm-snapshot"))
+    found = paths.overlay(disks.VM).stat()
+    assert (found.st_size, found.st_blocks) == (4 * 1024**4, 0)
+
+
+def test_the_overlay_is_a_clone_with_its_holes_where_there_is_no_snapshot(tmp_path: Path, xfs: Path) -> None:
+    for where, backend in ((tmp_path, "copy"), (xfs, "reflink")):
+        paths = make_paths(where / backend)
+        image = seal_image(paths, b"data" * 1024, hole_mib=16)
+        overlay.do(overlay_request(image), disks.context(paths, backend))
+        made = paths.overlay(disks.VM)
+        assert made.read_bytes() == paths.rootfs(image).read_bytes()
+        assert made.stat().st_blocks * 512 < disks.MIB
+        made.write_bytes(b"the guest's")
+        overlay.do(overlay_request(image), disks.context(paths, "dm-snapshot"))  # configured otherwise since
+        assert made.read_bytes() == b"the guest's"
+
+
+def test_a_clone_where_the_file_system_cannot_leaves_nothing(paths: HostPaths, image: str) -> None:
+    with pytest.raises(ToolFailedError, match="cp ended"):
+        overlay.do(overlay_request(image), disks.context(paths, "reflink"))
+    assert not list(paths.vm(disks.VM).glob("overlay*"))
+
+
+def test_a_backend_that_nobody_decided_on_says_so(paths: HostPaths, image: str) -> None:
+    with pytest.raises(InvalidInputError, match="disk_backend"):
+        overlay.do(overlay_request(image), disks.context(paths, "auto"))
+
+
+def test_a_copy_that_does_not_fit_says_both_sizes_and_leaves_nothing(xfs: Path) -> None:
+    paths = make_paths(xfs / "full")
+    image = seal_image(paths, os.urandom(32 * disks.MIB))
+    filler = xfs / "filler"
+    try:
+        room = os.statvfs(xfs)
+        with filler.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, (room.f_bavail - 4096) * room.f_frsize)
+        with pytest.raises(StageFailedError, match="does not fit") as caught:
+            overlay.do(overlay_request(image), disks.context(paths))
+    finally:
+        os.truncate(filler, 0)  # XFS frees an unlinked file's blocks some time later, a truncated one's now
+        filler.unlink()
+    assert "32MiB" in caught.value.details
+    assert "is free" in caught.value.details
+    assert not list(paths.vm(disks.VM).glob("overlay*"))
+    overlay.do(overlay_request(image), disks.context(paths))
 
 
 def test_a_damaged_intent_says_so() -> None:

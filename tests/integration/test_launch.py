@@ -44,7 +44,7 @@ def host() -> Iterator[RootHost]:
         made = root_host(made.policy.model_copy(update={"accelerator": "tcg", "serial_log_mib": 1}))
         install_kernel(made, tiny_kernel(GREETING))
         made.registry.admit(VM, 1, SLOT)
-        made.registry.update(VM, disk_backend="copy")
+        made.registry.update(VM, disk_backend="file")
         for disk in (made.paths.overlay(VM), made.paths.work_disk(VM)):
             disk.touch()
             os.truncate(disk, 1024 * 1024)

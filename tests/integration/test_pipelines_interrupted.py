@@ -154,7 +154,6 @@ def test_a_guest_that_hangs_is_killed_when_its_time_to_stop_is_over(faulty: Faul
     ("stage", "brief"),
     [
         ("overlay", "The disk is full"),
-        ("attach_system_disk", "The base image does not fit on the disk"),
         ("work_disk", "The disk is full"),
     ],
 )

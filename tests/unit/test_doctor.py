@@ -11,6 +11,7 @@ import pytest
 from cli_farm import session
 
 import banger.doctor
+from banger import disk_backend
 from banger.cli import main
 from banger.doctor import Check, Facts, examine, gather, gathering
 from banger.doctor.facts import TOOLS, DiskFacts, KvmFacts, RedisFacts
@@ -175,8 +176,9 @@ def test_gathering_works_on_a_machine_without_a_farm(tmp_path: Path, monkeypatch
         started.append(argv)
         return Completed(0, b"tool 1.2.3 (of today)\n", b"")
 
-    monkeypatch.setattr(gathering, "run", run)
-    monkeypatch.setattr(gathering, "find_tool", lambda name: f"/usr/bin/{name}")
+    for module in (gathering, disk_backend):
+        monkeypatch.setattr(module, "run", run)
+        monkeypatch.setattr(module, "find_tool", lambda name: f"/usr/bin/{name}")
     monkeypatch.delenv("BANGER_REDIS_URL", raising=False)
     facts = gather(Settings(host="here", state_dir=tmp_path / "state", run_dir=tmp_path / "run"))
     assert ("/usr/bin/nft", "--version") in started
@@ -186,3 +188,16 @@ def test_gathering_works_on_a_machine_without_a_farm(tmp_path: Path, monkeypatch
     assert facts.disk.directory == str(tmp_path / "state")
     assert facts.disk.free_mib > 0
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "reflink", "backend"),
+    [(True, True, "dm-snapshot"), (False, True, "reflink"), (False, False, "copy")],
+)
+def test_a_farm_starts_with_the_best_backend_that_works_here(
+    monkeypatch: pytest.MonkeyPatch, snapshot: bool, reflink: bool, backend: str
+) -> None:
+    monkeypatch.setattr(disk_backend, "has_snapshot_target", lambda: snapshot)
+    monkeypatch.setattr(disk_backend, "can_reflink", lambda _paths: reflink)
+    assert disk_backend.resolved(Settings(disk_backend="auto")).disk_backend == backend
+    assert disk_backend.resolved(Settings(disk_backend="copy")).disk_backend == "copy"

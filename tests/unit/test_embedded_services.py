@@ -109,7 +109,6 @@ def test_the_policy_names_what_root_must_know(settings):
         "network": "172.16.0.0/24",
         "uid_base": 300_000,
         "worker_user": "banger",
-        "disk_backend": "auto",
         "accelerator": "auto",
         "serial_log_mib": 8,
     }

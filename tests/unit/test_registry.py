@@ -46,4 +46,4 @@ def test_a_forgotten_vm_frees_its_slot_and_may_be_forgotten_twice(registry: Regi
 
 def test_only_admitted_vms_are_changed(registry: Registry) -> None:
     with pytest.raises(PolicyError, match="not in root's registry"):
-        registry.update(A, disk_backend="copy")
+        registry.update(A, disk_backend="file")

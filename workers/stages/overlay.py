@@ -1,4 +1,8 @@
-"""Stage ``overlay``: the VM's directory, its intent, its SSH host key, and the file for its changes."""
+"""Stage ``overlay``: the VM's directory, its intent, its SSH host key, and the file for its changes.
+
+That file is the whole system disk, a clone of the image's root file system, or, for dm-snapshot, nothing but
+a hole for the kernel to fill: root tells them apart by that.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +18,19 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
+from banger.contracts.errors import InvalidInputError, StageFailedError
 from banger.contracts.intent import Intent
 from banger.contracts.names import link_alias
 from banger.contracts.requests import OverlayRequest, UndoRequest
+from banger.contracts.sizes import format_mib
 from banger.images.catalogue import Catalogue
+from banger.shell import find_tool, run
 from workers.host import StageContext
 from workers.new_file import new_file
+
+_MIB = 1024 * 1024
+_CLONE_DEADLINE_S = 100
+_CLONE_OPTIONS = {"reflink": ("--reflink=always",), "copy": ("--reflink=never", "--sparse=always")}
 
 
 def do(request: OverlayRequest, ctx: StageContext) -> None:
@@ -37,9 +48,12 @@ def do(request: OverlayRequest, ctx: StageContext) -> None:
         scratch.write_text(f"{alias} {public}\n")
     overlay = paths.overlay(request.vm_id)
     if not overlay.exists():
-        with new_file(overlay, 0o660) as scratch:
-            scratch.touch()
-            os.truncate(scratch, request.overlay_mib * 1024 * 1024)
+        with new_file(overlay, 0o600) as scratch:
+            if ctx.host.disk_backend == "dm-snapshot":
+                scratch.touch()
+                os.truncate(scratch, request.overlay_mib * _MIB)
+            else:
+                _clone(paths.rootfs(request.image), scratch, ctx.host.disk_backend)
 
 
 def undo(request: UndoRequest, ctx: StageContext) -> None:
@@ -48,6 +62,26 @@ def undo(request: UndoRequest, ctx: StageContext) -> None:
         shutil.rmtree(ctx.host.paths.vm(request.vm_id))
     except FileNotFoundError:
         return
+
+
+def _clone(base: Path, disk: Path, backend: str) -> None:
+    """Make ``disk`` of the base, its holes kept. StageFailedError, with both sizes, where it does not fit."""
+    if backend not in _CLONE_OPTIONS:
+        raise InvalidInputError(
+            f"disk_backend is {backend!r}, which says nothing about this host",
+            resolution="`banger farm up` decides that; a worker of yours needs BANGER_DISK_BACKEND.",
+        )
+    if backend == "copy":
+        room = os.statvfs(disk.parent)
+        need, free = base.stat().st_blocks * 512, room.f_bavail * room.f_frsize
+        if need > free:
+            raise StageFailedError(
+                "The base image does not fit on the disk",
+                details=f"a copy needs {format_mib(need // _MIB)}, {format_mib(free // _MIB)} is free",
+                resolution="Free space (`banger prune`), or keep the state on XFS or btrfs: clones are free.",
+            )
+    argv = (find_tool("cp"), *_CLONE_OPTIONS[backend], "--no-preserve=mode", str(base), str(disk))
+    run(argv, deadline_s=_CLONE_DEADLINE_S)
 
 
 def _make_host_key(key: Path, comment: str) -> str:
