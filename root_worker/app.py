@@ -45,6 +45,8 @@ def make_app(file: PolicyFile, redis_url: str) -> Celery:
     runner = RootRunner(root_host(policy), door, lambda: backend.client)
     for stage, direction in tasks_of(Side.ROOT):
         _register(app, runner, stage, direction)
+    for builtin in [name for name in app.tasks if name.startswith("celery.")]:
+        app.tasks.unregister(builtin)  # chord, map, backend_cleanup: nobody asks root for these
     signals.setup_logging.connect(log_json_lines, weak=False)
     signals.worker_ready.connect(batch_events, weak=False)
     signals.worker_ready.connect(runner.start, weak=False)
