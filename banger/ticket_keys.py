@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,11 +11,12 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from banger.contracts.errors import UnavailableError
+from banger.contracts.errors import InvalidInputError, UnavailableError
 from banger.contracts.names import HostPaths
 from banger.contracts.tickets import TICKET_LIFE_S, TicketKey, public_half
 from banger.private_file import write_private
 
+SYSTEM_POLICY = Path("/etc/banger/policy.json")
 GRACE_S = TICKET_LIFE_S  # for that long, what the replaced key has sealed may be under way
 
 
@@ -28,6 +30,18 @@ def private_key(paths: HostPaths) -> Ed25519PrivateKey:
             details=f"{paths.ticket_key}: {error}",
             resolution="`sudo banger farm up` makes it, readable by the worker's user alone.",
         ) from error
+
+
+def policy_file(paths: HostPaths) -> Path:
+    """Return the policy that this host's root worker reads; UnavailableError where there is none yet."""
+    for path in (paths.state / "policy.json", SYSTEM_POLICY):
+        if path.exists():
+            return path
+    raise UnavailableError(
+        "this host has no policy yet",
+        details=f"neither {paths.state / 'policy.json'} nor {SYSTEM_POLICY} exists",
+        resolution="`sudo banger farm up` or `sudo banger system install` writes it.",
+    )
 
 
 def trusted(policy: Path) -> tuple[TicketKey, ...]:
@@ -59,6 +73,8 @@ def rotate(paths: HostPaths, policy: Path, grace_s: float = GRACE_S) -> tuple[Ti
 
     Root learns of it first, so that there is no moment at which a ticket is sealed that it would refuse.
     """
+    if os.geteuid() != 0:
+        raise InvalidInputError("only root can rotate root's keys", resolution="Run it with sudo.")
     worker = paths.ticket_key.stat()
     pair = Ed25519PrivateKey.generate()
     keys = superseded(trusted(policy), public_half(pair), grace_s)

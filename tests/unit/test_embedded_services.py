@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from banger.contracts.broker import ROLES
+from banger.contracts.tickets import TicketKey
 from banger.embedded.child import LONGEST_DELAY_S, restart_delay
 from banger.embedded.control import DOWN_DEADLINE_S
 from banger.embedded.credentials import Credentials
@@ -102,7 +103,7 @@ def test_redis_refuses_to_forget_and_to_be_reached_from_outside(tmp_path):
 
 
 def test_the_policy_names_what_root_must_know(settings):
-    assert policy(settings) == {
+    assert policy(settings, [TicketKey(public="A" * 43 + "=")]) == {
         "host": "h1",
         "state_dir": str(settings.state_dir),
         "run_dir": str(settings.run_dir),
@@ -111,6 +112,7 @@ def test_the_policy_names_what_root_must_know(settings):
         "worker_user": "banger",
         "accelerator": "auto",
         "serial_log_mib": 8,
+        "ticket_keys": [{"public": "A" * 43 + "=", "until": None}],
     }
 
 

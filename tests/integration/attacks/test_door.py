@@ -26,6 +26,8 @@ from forgery import (
 )
 from netns import inside
 
+from banger.audit import entries, verify
+from banger.contracts.audit import Head, audit_key
 from banger.contracts.broker import unacked_key
 from banger.contracts.calls import StageCall
 from banger.contracts.journal import job_key
@@ -37,7 +39,7 @@ from banger.embedded import control
 from banger.pipelines import CREATE_STOPPED
 from banger.planning import calls
 from banger.states import State
-from banger.ticket_keys import private_key
+from banger.ticket_keys import policy_file, private_key, rotate
 
 pytestmark = pytest.mark.integration
 
@@ -83,6 +85,15 @@ class Target(NamedTuple):
     def refusals(self) -> int:
         """Return how many messages the door has refused so far."""
         return len(self.audited("refused"))
+
+    def refusals_counted(self) -> int:
+        """Return how many messages root says that it has refused, those of a flood included."""
+        return int(self.published()["refused"])
+
+    def published(self) -> dict[str, str]:
+        """Return what root says of its audit."""
+        client: Any = self.farm.box.admin
+        return dict(client.hgetall(audit_key(self.farm.box.settings.host)))
 
     def audited(self, event: str) -> list[dict[str, Any]]:
         """Return what root's audit has of this kind."""
@@ -274,3 +285,56 @@ def test_nobody_listens_on_the_control_channel(target):
     forged = sealed(json.dumps(order).encode(), {})
     assert target.farm.box.admin.redis.publish("/0.celery.pidbox", json.dumps(forged)) == 0
     assert target.send(message(target.witness("52"))) == ["tap undo"]
+
+
+# --- masses, and what is no message at all --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "rubbish", [b"", b"rubbish", b"\xff\xfe\x00", b"[]", b"{}", b'"x"', b"1", b"[" * 100_000, b'{"headers": 1}']
+)
+def test_what_is_no_message_ends_no_worker(target, rubbish):
+    client: Any = target.farm.box.admin
+    client.lpush(target.queue, rubbish)
+    assert target.send(message(target.witness("60"))) == ["tap undo"]
+    work = f"banger.work.{target.farm.box.settings.host}"
+    pid = target.farm.box.pid("worker")
+    client.lpush(work, rubbish)
+    eventually(lambda: not client.exists(work))
+    assert target.farm.box.pid("worker") == pid
+
+
+def test_a_flood_is_thrown_out_and_what_is_right_in_it_is_run(target):
+    client: Any = target.farm.box.admin
+    before, ran = target.refusals_counted(), len(target.farm.ran())
+    forged = json.dumps(message(target.call, [seal(target.call, STRANGER, time.time())]))
+    witnesses = [target.witness(f"7{number}") for number in range(3)]
+    client.lpush(target.queue, *[forged] * 1500)
+    for witness in witnesses:
+        client.lpush(target.queue, json.dumps(message(witness)), *[forged] * 500)
+    eventually(lambda: len(target.farm.ran()) == ran + len(witnesses))
+    eventually(lambda: target.refusals_counted() == before + 3000)
+    assert target.send(message(target.witness("73"))) == ["tap undo"]
+
+
+# --- keys -----------------------------------------------------------------------------------------
+
+
+def test_a_rotated_key_ends_what_the_old_one_has_sealed_but_no_service(target, monkeypatch):
+    paths = target.farm.box.paths
+    stolen = message(target.witness("80"))
+    rotate(paths, policy_file(paths))
+    assert target.send(message(target.witness("81"))) == ["tap undo"]  # the old key's grace
+    rotate(paths, policy_file(paths), grace_s=0)
+    before = target.refusals()
+    assert target.send(stolen) == []
+    assert target.audited("refused")[before]["reason"] == "the ticket was not signed by this host's worker"
+    monkeypatch.setattr(forgery, "key", private_key(paths))
+    assert target.send(message(target.witness("82"))) == ["tap undo"]
+
+
+def test_the_audit_holds_after_all_this(target):
+    eventually(lambda: target.published()["seq"] == str(len(list(entries(target.farm.box.paths.audit)))))
+    head = target.published()
+    verdict = verify(target.farm.box.paths.audit, Head(int(head["seq"]), head["hash"]))
+    assert verdict.refused == int(head["refused"]) > 40
