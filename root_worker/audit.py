@@ -37,9 +37,7 @@ class Audit:
     def refused(self, reason: str, **fields: Any) -> bool:
         """Count a refusal, append it and log it; of a flood, which is told, only the first of each second."""
         with self._lock:
-            if (second := int(time.monotonic())) != self._second:
-                self._sum_up()
-                self._second = second
+            self._sum_up()
             self.refusals += 1
             self._in_this_second += 1
             if self._in_this_second <= REFUSALS_A_SECOND:
@@ -47,7 +45,17 @@ class Audit:
                 log.warning("refused a message: %s", reason)
             return self._in_this_second > REFUSALS_A_SECOND
 
+    def published(self) -> dict[str, Any]:
+        """Return what Redis is to know: where the audit ends, and how much was refused since the start."""
+        with self._lock:
+            self._sum_up()
+            return {"seq": self.head.seq, "hash": self.head.hash, "refused": self.refusals}
+
     def _sum_up(self) -> None:
+        """Once a second is over, append how many of its refusals have no line."""
+        if (second := int(time.monotonic())) == self._second:
+            return
+        self._second = second
         if (more := self._in_this_second - REFUSALS_A_SECOND) > 0:
             self._append({"event": "refused", "reason": "a flood: the others of one second", "count": more})
         self._in_this_second = 0

@@ -70,7 +70,6 @@ class RootRunner:
                 return
 
     def _beat(self) -> None:
-        host, audit = self._host.policy.host, self._door.audit
-        head = {"seq": audit.head.seq, "hash": audit.head.hash, "refused": audit.refusals}
-        self._client().hset(audit_key(host), mapping=head)
+        host = self._host.policy.host
+        self._client().hset(audit_key(host), mapping=self._door.audit.published())
         self._client().set(serving_key(root_queue(host)), "1", ex=SERVING_TTL_S)
