@@ -27,11 +27,13 @@ from banger.contracts.queues import BEGIN, CONTROL, RESERVE, root_queue, work_qu
 from banger.contracts.spec import VmSpec
 from banger.events import Event, Events
 from banger.hosts import HostInfo
+from banger.keyring import SshKeys, forget_gone, keys_of_this_user
 from banger.output import Output
 from banger.pipelines import (
     CREATE,
     CREATE_STOPPED,
     DELETE,
+    FILES_LEFT,
     KILL,
     PIPELINES,
     RESTART,
@@ -83,6 +85,11 @@ class Farm:
     def events(self) -> Events:
         """The farm's event streams."""
         return Events(self.redis)
+
+    @cached_property
+    def keys(self) -> SshKeys:
+        """The SSH key of who runs this process, and the guests that it knows."""
+        return keys_of_this_user(self.settings.paths)
 
     @cached_property
     def _app(self) -> Celery:
@@ -166,6 +173,7 @@ class Farm:
         queue = work_queue(record.host)
         self._require_served(queue, root_queue(record.host))
         after, job = self.events.last_id(record.id), new_id()
+        params |= self._files_left(pipeline, job, record.host)
         message = {"vm": record.id, "job": job, "pipeline": pipeline.name, "params": params}
         send = partial(self._send, BEGIN, queue, message)
         send()
@@ -196,6 +204,7 @@ class Farm:
         if record.job is not None and self._cancel_and_wait(record) is None:
             return
         self.submit(DELETE, record.id, timeout_s=timeout_s).wait(on_event)
+        forget_gone(self.settings.paths)
 
     def set(
         self,
@@ -267,7 +276,7 @@ class Farm:
         from banger.guests import run_command
 
         record = self.require_running_here(ref)
-        return run_command(self.settings.paths, record, argv, timeout_s, on_output)
+        return run_command(self.keys, record, argv, timeout_s, on_output)
 
     def copy_from(self, ref: str, source: str, target: Path, deadline_s: float = 3600.0) -> tuple[str, ...]:
         """Copy a guest's file or directory to this machine; return what was left out of it, by path."""
@@ -287,16 +296,40 @@ class Farm:
         asked_for = [root_queue(host.name) for host in self.hosts() if host.name == spec.host]
         self._require_served(CONTROL, *asked_for)
         vm_id, job = new_id(), new_id()
+        if left := self._files_left(pipeline, job, spec.host or self.settings.host):
+            spec = spec.model_copy(update={"host": self.settings.host})
         message = {
             "vm": vm_id,
             "job": job,
             "pipeline": pipeline.name,
             "spec": spec.model_dump(mode="json"),
-            "params": params,
+            "params": params | left,
         }
         send = partial(self._send, RESERVE, CONTROL, message)
         send()
         return Submission(self.redis, vm_id, job, pipeline, "0", again=send)
+
+    def _files_left(self, pipeline: Pipeline, job: str, host: str) -> dict[str, Any]:
+        """Leave what ``file_sync`` names for a job that boots a VM, and return the parameter that says so.
+
+        InvalidInputError, with nothing left, where an entry cannot be copied, or the VM is on another host.
+        """
+        entries = self.settings.file_sync
+        if not entries or ("do", "file_sync") not in pipeline.rows:
+            return {}
+        if host != self.settings.host:
+            raise InvalidInputError(
+                f"file_sync is configured, and its files cannot reach a VM of host {host}",
+                details="they are handed to the worker of the host that this command runs on",
+                resolution=f"Run this command on {host}, or without file_sync: BANGER_FILE_SYNC='[]'",
+            )
+        from banger.file_sync import bundle_of, leave  # most commands copy nothing
+
+        bundle = bundle_of(entries, Path.home())
+        if not bundle.files:
+            return {}
+        leave(bundle, self.settings.paths, job)
+        return {FILES_LEFT: True}
 
     def _to_end(self, submission: Submission, on_event: OnEvent | None) -> Record:
         submission.wait(on_event)
@@ -322,7 +355,7 @@ class Farm:
         from banger.ssh import ssh_argv
 
         record = self.require_running_here(ref)
-        return partial(ssh_argv, self.settings.paths, record.id, str(record.address))
+        return partial(ssh_argv, self.keys, record.id, str(record.address))
 
     def _stop_timeout(self, timeout_s: float | None) -> float:
         return self.settings.stop_timeout_s if timeout_s is None else timeout_s

@@ -22,7 +22,7 @@ _MAX_STDERR_BYTES = 64 * 1024
 _ASK_DEADLINE_S = 30.0
 
 SshArgv = Callable[[Sequence[str]], tuple[str, ...]]
-"""Makes ssh's command line for a guest command: ``functools.partial(ssh_argv, paths, vm_id, address)``."""
+"""Makes ssh's command line for a guest command: ``functools.partial(ssh_argv, keys, vm_id, address)``."""
 
 
 def copy_from_guest(ssh: SshArgv, source: str, target: Path, *, deadline_s: float) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from banger.contracts.errors import StageFailedError
-from banger.contracts.names import HostPaths
+from banger.keyring import SshKeys
 from banger.output import Output, StreamName
 from banger.records import Record
 from banger.shell import stream
@@ -13,7 +13,7 @@ from banger.ssh import guest_session
 
 
 def run_command(
-    paths: HostPaths,
+    keys: SshKeys,
     record: Record,
     argv: Sequence[str],
     timeout_s: float,
@@ -28,7 +28,7 @@ def run_command(
         if on_output:
             on_output(Output(name, data))
 
-    with guest_session(paths, record.id, str(record.address), argv) as session:
+    with guest_session(keys, record.id, str(record.address), argv) as session:
         result = stream(session.argv, deadline_s=timeout_s, emit=emit, stop=lambda: False)
         if result.ended == "deadline":
             raise StageFailedError(f"the command did not end within {timeout_s:g} s and was cut off")

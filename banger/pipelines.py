@@ -13,6 +13,8 @@ from typing import Literal, NamedTuple
 from banger.contracts.stages import STAGES
 from banger.states import State
 
+FILES_LEFT = "files"  # a job's parameter: the owner has left files, so ``file_sync`` has something to do
+
 
 class Row(NamedTuple):
     """One row of a pipeline: a stage, and how it is used there."""
@@ -72,6 +74,7 @@ _BOOT = (
     _do("tap"),
     _do("launch"),
     _do("wait_ready"),
+    _do("file_sync"),
 )
 _BOOT_AGAIN = (
     _do("attach_system_disk"),
@@ -80,6 +83,7 @@ _BOOT_AGAIN = (
     _do("tap"),
     _do("launch"),
     _do("wait_ready"),
+    _do("file_sync"),
 )
 _HALT = (
     _undo("launch"),

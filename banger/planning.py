@@ -13,6 +13,7 @@ from banger.contracts.requests import (
     AdmitRequest,
     AttachSystemDiskRequest,
     ExecRequest,
+    FileSyncRequest,
     GrowWorkDiskRequest,
     GuestShutdownRequest,
     KillRequest,
@@ -27,17 +28,18 @@ from banger.contracts.requests import (
     WorkDiskRequest,
 )
 from banger.guest import guest_files, guest_mounts
-from banger.pipelines import Pipeline
+from banger.pipelines import FILES_LEFT, Pipeline
 from banger.records import Job, Record
 from banger.states import State
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What requests are made of: the record, its slot on this host, and the job's parameters."""
+    """What requests are made of: the record, its slot on this host, the job and its parameters."""
 
     record: Record
     slot: Slot
+    job: str
     params: dict[str, Any]
 
     @property
@@ -71,6 +73,7 @@ _DO: dict[str, Callable[[Plan], StageRequest]] = {
     "wait_ready": lambda p: WaitReadyRequest(
         **p.of, address=str(p.slot.address), timeout_s=p.record.spec.ready_timeout_s
     ),
+    "file_sync": lambda p: FileSyncRequest(**p.of, address=str(p.slot.address), bundle=p.job),
     "exec": lambda p: ExecRequest(
         **p.of, address=str(p.slot.address), argv=tuple(p.params["argv"]), timeout_s=p.params["timeout_s"]
     ),
@@ -89,12 +92,15 @@ def calls(
 ) -> list[StageCall]:
     """Return a job's calls in order. ``reserve`` is not among them: the control queue has done it.
 
-    A record without a slot (its create failed, and gave it back) can only be undone.
+    ``file_sync`` is there where files were left for it. A record without a slot (its create failed, and gave
+    it back) can only be undone.
     """
-    plan = Plan(record, slot(record.slot, network, uid_base), job.params) if record.slot else None
+    plan = Plan(record, slot(record.slot, network, uid_base), job.id, job.params) if record.slot else None
     steps = []
     for number, row in enumerate(pipeline.rows):
         if row == ("do", "reserve") or (plan is None and row.use != "undo"):
+            continue
+        if row.stage == "file_sync" and not job.params.get(FILES_LEFT):
             continue
         request = _DO[row.stage](plan) if plan and row.use != "undo" else _undo(row.stage, record, job)
         steps.append(

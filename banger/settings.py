@@ -25,6 +25,7 @@ from pydantic_settings import (
 from banger.complaints import complaints
 from banger.contracts.broker import user_url
 from banger.contracts.errors import InvalidInputError, UnavailableError
+from banger.contracts.file_sync import SyncEntry
 from banger.contracts.names import HostName, HostPaths
 
 SYSTEM_FILE = Path("/etc/banger/config.toml")
@@ -34,6 +35,11 @@ def user_file() -> Path:
     """Return the user's own configuration file."""
     base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return Path(base) / "banger" / "config.toml"
+
+
+def own_farm_file() -> Path:
+    """Return where ``banger farm up`` writes the farm's addresses for its owner, in the owner's home."""
+    return Path.home() / ".config" / "banger" / "farm.json"
 
 
 def default_host() -> str:
@@ -51,6 +57,7 @@ class Settings(BaseSettings):
     state_dir: Path = Path("/var/lib/banger")
     run_dir: Path = Path("/run/banger")
     worker_user: str = "banger"
+    owner: str | None = None
 
     redis_url: str | None = None
     redis_port: Annotated[int, Field(ge=0, le=65535)] = 7379
@@ -73,6 +80,8 @@ class Settings(BaseSettings):
     ready_timeout_s: Annotated[float, Field(gt=0, le=600)] = 120
     stop_timeout_s: Annotated[float, Field(ge=0, le=600)] = 20
     run_ttl_s: Annotated[float, Field(gt=0)] = 24 * 3600
+
+    file_sync: tuple[SyncEntry, ...] = ()
 
     @field_validator("redis_url")
     @classmethod
@@ -116,31 +125,35 @@ class Settings(BaseSettings):
         return self.state_dir / "farm.json"
 
     def redis(self) -> str:
-        """Return the URL of the farm's Redis: the configured one, else the embedded farm's.
+        """Return the URL of the farm's Redis: the configured one, else that of the farm on this machine.
 
+        Root reads the farm's own file, everybody else the one that the farm's owner has at home.
         UnavailableError when there is neither, or the file cannot be read.
         """
         if self.redis_url:
             return self.redis_url
+        own = own_farm_file()
+        file = own if os.geteuid() != 0 and own.exists() else self.farm_file
         try:
-            farm = json.loads(self.farm_file.read_text())
+            farm = json.loads(file.read_text())
             return user_url(farm["redis_url"], "cli", farm["redis_passwords"]["cli"])
         except FileNotFoundError:
             raise UnavailableError(
                 "no farm is known here",
-                details=f"{self.farm_file} does not exist and BANGER_REDIS_URL is not set",
-                resolution="Start one with `banger farm up`, or set BANGER_REDIS_URL.",
+                details=f"{file} does not exist and BANGER_REDIS_URL is not set",
+                resolution="Start one with `sudo banger farm up`, or set BANGER_REDIS_URL.",
             ) from None
         except PermissionError:
             raise UnavailableError(
-                "this user may not read the farm's address",
-                details=f"{self.farm_file} is readable by root alone",
-                resolution="Run banger with sudo, or set BANGER_REDIS_URL.",
+                "this user does not own the farm",
+                details=f"{own} does not exist, and {file} is readable by root alone",
+                resolution="The farm's owner is who starts it: `sudo banger farm up`. Root may use any farm.",
             ) from None
-        except KeyError:
+        except (ValueError, KeyError):
             raise UnavailableError(
                 "the farm was started by an older banger",
-                resolution="`banger farm down` and `banger farm up` start it anew; its VMs go on.",
+                details=f"{file} is not what `banger farm up` writes now",
+                resolution="`sudo banger farm down` and `sudo banger farm up` start it anew; its VMs go on.",
             ) from None
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from banger.contracts.errors import GuestUnreachableError
-from banger.contracts.names import HostPaths, link_alias
+from banger.contracts.names import link_alias
+from banger.keyring import SshKeys
 from banger.shell import find_tool
 
 PORT = 22
@@ -34,7 +35,7 @@ def guest_command(argv: Sequence[str]) -> str:
 
 
 def ssh_argv(
-    paths: HostPaths,
+    keys: SshKeys,
     vm_id: str,
     address: str,
     command: Sequence[str] | None = None,
@@ -45,6 +46,7 @@ def ssh_argv(
 ) -> tuple[str, ...]:
     """Return the command line of ssh to the guest's root; without a command, a login shell.
 
+    A host's paths are the farm's own keys; ``Farm.keys`` are those of who runs this process.
     ``dial_s`` bounds connection and key exchange together. ``log`` takes what ssh itself has to say, so that
     stderr is the guest's alone; ``GuestSession`` reads it.
     """
@@ -55,10 +57,10 @@ def ssh_argv(
         "ServerAliveCountMax": "6",
         "StrictHostKeyChecking": "yes",
         "HostKeyAlias": link_alias(vm_id),
-        "UserKnownHostsFile": str(paths.known_hosts(vm_id)),
+        "UserKnownHostsFile": str(keys.known_hosts(vm_id)),
         "GlobalKnownHostsFile": "/dev/null",
         "UpdateHostKeys": "no",
-        "IdentityFile": str(paths.identity),
+        "IdentityFile": str(keys.identity),
         "IdentitiesOnly": "yes",
         "IdentityAgent": "none",
         "PreferredAuthentications": "publickey",
@@ -104,12 +106,12 @@ class GuestSession(NamedTuple):
 
 @contextmanager
 def guest_session(
-    paths: HostPaths, vm_id: str, address: str, command: Sequence[str], *, tty: bool = False
+    keys: SshKeys, vm_id: str, address: str, command: Sequence[str], *, tty: bool = False
 ) -> Iterator[GuestSession]:
     """Yield a session for one command; its log is gone afterwards."""
     with tempfile.NamedTemporaryFile(prefix="banger-ssh-") as file:
         log = Path(file.name)
-        argv = ssh_argv(paths, vm_id, address, command, tty=tty, dial_s=SESSION_DIAL_S, log=log)
+        argv = ssh_argv(keys, vm_id, address, command, tty=tty, dial_s=SESSION_DIAL_S, log=log)
         yield GuestSession(argv, log)
 
 

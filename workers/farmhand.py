@@ -26,6 +26,7 @@ from workers.capacity import describe_host
 from workers.held_claims import HeldClaims
 from workers.host import StageContext, WorkHost
 from workers.reconcile import ring_again
+from workers.spool import sweep
 from workers.stages import EFFECTS, update_spec
 
 log = logging.getLogger("banger.workers")
@@ -86,6 +87,7 @@ class Farmhand:
             ("heartbeat", _HEARTBEAT_S, self.beat),
             ("claims", _RENEW_S, self.journal.renew_all),
             ("reconcile", _RECONCILE_S, partial(ring_again, self)),
+            ("spool", _RECONCILE_S, partial(sweep, self.host, self.records)),
         ):
             threading.Thread(target=self._repeat, args=(every_s, body), name=name, daemon=True).start()
 

@@ -25,7 +25,7 @@ def ssh(ctx: typer.Context, name: options.Ref) -> int:
 
     session = session_of(ctx)
     record = session.farm.require_running_here(name)
-    become(ssh_argv(session.settings.paths, record.id, str(record.address), tty=True, dial_s=SESSION_DIAL_S))
+    become(ssh_argv(session.farm.keys, record.id, str(record.address), tty=True, dial_s=SESSION_DIAL_S))
 
 
 def exec_(
@@ -55,7 +55,7 @@ def exec_(
     session.failure_code = EXEC_FAILED
     timeout_s = options.duration(timeout)
     record = session.farm.require_running_here(name)
-    with guest_session(session.settings.paths, record.id, str(record.address), command, tty=tty) as guest:
+    with guest_session(session.farm.keys, record.id, str(record.address), command, tty=tty) as guest:
         try:
             return guest.exit_code(attached(guest.argv, deadline_s=timeout_s))
         except TimeoutError:

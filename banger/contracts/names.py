@@ -157,6 +157,20 @@ class HostPaths(NamedTuple):
         """What a probe boot with KVM found, until the next reboot; written by root."""
         return self.run / "accelerator.json"
 
+    @property
+    def owner_key(self) -> Path:
+        """The public SSH key of the farm's owner, which new guests admit too; root-owned, perhaps absent."""
+        return self.state / "owner.pub"
+
+    @property
+    def spool(self) -> Path:
+        """Where the farm's owner leaves files for the worker to copy into guests."""
+        return self.run / "spool"
+
+    def bundle(self, job: str) -> Path:
+        """Return the files that the owner has left for one job."""
+        return self.spool / f"{job}.json"
+
     def vm(self, vm_id: str) -> Path:
         """Return the VM's directory."""
         return self.vms / vm_id

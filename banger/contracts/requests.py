@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from banger.contracts.names import ImageId, KernelId, VmId, VmName
+from banger.contracts.names import ImageId, JobId, KernelId, VmId, VmName
 
 MAX_GUEST_FILES = 64
 MAX_GUEST_FILE_BYTES = 64 * 1024
@@ -83,6 +83,13 @@ class WaitReadyRequest(StageRequest):
 
     address: str
     timeout_s: Annotated[float, Field(gt=0, le=600)]
+
+
+class FileSyncRequest(StageRequest):
+    """Copy the files that the owner has left for this job into the guest's /root."""
+
+    address: str
+    bundle: JobId
 
 
 class GuestShutdownRequest(StageRequest):

@@ -8,6 +8,7 @@ from typing import Any
 from banger.contracts.queues import Direction
 from workers.stages import exec as exec_
 from workers.stages import (
+    file_sync,
     grow_work_disk,
     guest_shutdown,
     overlay,
@@ -25,6 +26,7 @@ EFFECTS: dict[tuple[str, Direction], Callable[..., dict[str, Any] | None]] = {
     ("work_disk", "undo"): work_disk.undo,
     ("grow_work_disk", "do"): grow_work_disk.do,
     ("wait_ready", "do"): wait_ready.do,
+    ("file_sync", "do"): file_sync.do,
     ("exec", "do"): exec_.do,
     ("guest_shutdown", "do"): guest_shutdown.do,
 }
