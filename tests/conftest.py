@@ -13,6 +13,8 @@ from leftovers import on_this_machine
 
 SETTLE_S = 5.0  # what was killed a moment ago may still be on its way out
 
+os.environ.pop("SUDO_USER", None)  # tests' farms are root's own, and write into nobody's home
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip, with the reason, what this user cannot run."""

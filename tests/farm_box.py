@@ -156,7 +156,9 @@ def without_flower(plan: Plan) -> Plan:
 
 
 @contextlib.contextmanager
-def farm_box(*images: str, change: Change = as_planned, **settings: Any) -> Iterator[Box]:
+def farm_box(
+    *images: str, change: Change = as_planned, owner: str = "root", **settings: Any
+) -> Iterator[Box]:
     """Yield a running farm with these images; skip the test where this machine has not built them.
 
     The caller stays in its own network: see ``inside``.
@@ -169,6 +171,7 @@ def farm_box(*images: str, change: Change = as_planned, **settings: Any) -> Iter
         run_dir=root / "run",
         redis_port=0,
         flower_port=0,
+        owner=owner,
         uid_base=400_000 + secrets.randbelow(1000) * 1000,
         **settings,
     )

@@ -8,6 +8,8 @@ from banger.contracts.errors import BangerError
 from banger.settings import Settings
 from banger.shell import find_tool
 
+_DROP = ("--init-groups", "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs")
+
 
 def worker_account(settings: Settings) -> pwd.struct_passwd:
     """Return the account of the unprivileged worker; BangerError saying how to make it when it is missing."""
@@ -26,8 +28,11 @@ def as_user(user: str, argv: tuple[str, ...]) -> tuple[str, ...]:
 
     The kernel ends it (SIGTERM) when its parent dies, so that a killed supervisor leaves nobody behind.
     """
-    drop = (
-        *("--reuid", user, "--regid", user, "--init-groups"),
-        *("--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"),
-    )
+    drop = ("--reuid", user, "--regid", user, *_DROP)
     return (find_tool("setpriv"), "--pdeathsig", "TERM", *(drop if user != "root" else ()), "--", *argv)
+
+
+def drop_to(account: pwd.struct_passwd, argv: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the argv that runs another one as a person: like ``as_user``, whatever the person's group."""
+    ids = ("--reuid", str(account.pw_uid), "--regid", str(account.pw_gid))
+    return (find_tool("setpriv"), "--pdeathsig", "TERM", *ids, *_DROP, "--", *argv)

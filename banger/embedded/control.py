@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from banger import disk_backend
 from banger.accelerator import probe
 from banger.contracts.errors import BangerError, InvalidInputError
-from banger.embedded import credentials, layout
+from banger.embedded import credentials, layout, owner
 from banger.embedded.account import worker_account
 from banger.embedded.lock import holder
 from banger.embedded.logs import LogLine, logs
@@ -112,6 +112,7 @@ def _prepare(settings: Settings) -> Plan:
     settings = disk_backend.resolved(settings)
     farm = credentials.ensure(settings)
     layout.prepare(settings, farm)
+    owner.hand_over(settings, farm)
     probe(settings)
     return farm_plan(settings, farm, covers)
 

@@ -25,7 +25,7 @@ def prepare(settings: Settings, credentials: Credentials) -> None:
     account = worker_account(settings)
     for path, owner, mode in directories(settings):
         uid, gid = (account.pw_uid, account.pw_gid) if owner == settings.worker_user else (0, 0)
-        _make_directory(path, uid, gid, mode)
+        make_directory(path, uid, gid, mode)
     paths = farm_paths(settings)
     write_private(paths.redis_acl, acl_file(credentials), gid=account.pw_gid, mode=0o640)
     write_private(
@@ -84,7 +84,8 @@ def policy(settings: Settings, keys: Sequence[TicketKey]) -> dict[str, object]:
     return limits | {"ticket_keys": [key.model_dump() for key in keys]}
 
 
-def _make_directory(path: Path, uid: int, gid: int, mode: int) -> None:
+def make_directory(path: Path, uid: int, gid: int, mode: int) -> None:
+    """Make a directory in one of root's, or give one that is there this owner and mode."""
     path.mkdir(parents=True, exist_ok=True)
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:

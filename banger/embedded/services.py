@@ -25,8 +25,11 @@ REDIS_STOP_S = 4
 
 
 def settings_environment(settings: Settings) -> dict[str, str]:
-    """Return the settings as ``BANGER_*`` variables: how a service learns what ``up`` was told."""
-    values = settings.model_dump(mode="json", exclude_none=True, exclude={"redis_url"})
+    """Return the settings as ``BANGER_*`` variables: how a service learns what ``up`` was told.
+
+    Not the files of whoever typed ``up``: those are that person's own.
+    """
+    values = settings.model_dump(mode="json", exclude_none=True, exclude={"redis_url", "file_sync"})
     return {
         f"BANGER_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
         for name, value in values.items()

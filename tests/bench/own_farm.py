@@ -40,6 +40,7 @@ def running(say: Callable[[str], None]) -> Iterator[Bench]:
             redis_url=None,
             redis_port=0,
             flower_port=0,
+            owner="root",
             disk_backend="reflink",
         )
         say("copying the micro image, making two of 256 MiB and 8 GiB from it")

@@ -66,6 +66,7 @@ def make_settings():
             run_dir=root / "run",
             redis_port=0,
             flower_port=0,
+            owner="root",
             worker_threads=8,
             **changes,
         )

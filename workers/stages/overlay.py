@@ -25,6 +25,7 @@ from banger.contracts.requests import OverlayRequest, UndoRequest
 from banger.contracts.sizes import format_mib
 from banger.images.catalogue import Catalogue
 from banger.shell import find_tool, run
+from workers.console import make_console
 from workers.host import StageContext
 from workers.new_file import new_file
 
@@ -46,6 +47,7 @@ def do(request: OverlayRequest, ctx: StageContext) -> None:
     public = _make_host_key(paths.host_key(request.vm_id), alias)
     with new_file(paths.known_hosts(request.vm_id), 0o644) as scratch:
         scratch.write_text(f"{alias} {public}\n")
+    make_console(paths, request.vm_id)
     overlay = paths.overlay(request.vm_id)
     if not overlay.exists():
         with new_file(overlay, 0o600) as scratch:

@@ -37,7 +37,9 @@ def do(request: WorkDiskRequest, ctx: StageContext) -> dict[str, Any]:
     seed = paths.work_seed(request.image)
     size = request.disk_mib * _MIB
     way = _choose(seed, size)
-    key = paths.identity.with_suffix(".pub").read_bytes()
+    admitted = paths.identity.with_suffix(".pub").read_bytes()
+    if paths.owner_key.exists():
+        admitted += paths.owner_key.read_bytes()
     with new_file(disk, 0o660) as scratch:
         if way == "fresh":
             _make(scratch, size)
@@ -45,7 +47,7 @@ def do(request: WorkDiskRequest, ctx: StageContext) -> dict[str, Any]:
             _clone(seed, scratch)
         if way == "grown":
             grow(scratch, size)
-        _authorize(scratch, key)
+        _authorize(scratch, admitted)
     return {"work_disk": way}
 
 
@@ -84,8 +86,11 @@ def _clone(seed: Path, disk: Path) -> None:
     )
 
 
-def _authorize(disk: Path, public_key: bytes) -> None:
-    """Let the farm's key in. The disk's root is the guest's /root: sshd refuses a key in lax directories."""
+def _authorize(disk: Path, public_keys: bytes) -> None:
+    """Let the farm's key in, and its owner's. The disk's root is the guest's /root: sshd refuses lax ones.
+
+    For good: once a guest has run, its disk is not opened any more.
+    """
     debugfs = WorkerDebugfs(disk)
-    key = File("/.ssh/authorized_keys", public_key, 0o600)
-    put([Directory("/", 0o700), Directory("/.ssh", 0o700)], [key], look(["/", key.path], debugfs), debugfs)
+    keys = File("/.ssh/authorized_keys", public_keys, 0o600)
+    put([Directory("/", 0o700), Directory("/.ssh", 0o700)], [keys], look(["/", keys.path], debugfs), debugfs)
