@@ -22,7 +22,7 @@ from banger.connection import connect
 from banger.contracts.broker import Role
 from banger.contracts.errors import BangerError, NotFoundError
 from banger.contracts.journal import leases_key, name_key
-from banger.contracts.names import HostPaths
+from banger.contracts.names import BRIDGE, HostPaths
 from banger.embedded import control, credentials
 from banger.embedded.plan import Plan
 from banger.farm import Farm
@@ -105,16 +105,14 @@ class Box:
                 yield f"mount {line}"
 
     def _network(self) -> Iterator[str]:
-        """Yield links and rules: what all guests share goes with the last of them."""
+        """Yield links and rules, without the bridge and what else is the farm's and no VM's."""
         for link in answer("ip", "-j", "link"):
-            if link["ifname"] != "lo":
+            if link["ifname"] not in ("lo", BRIDGE):
                 yield f"link {link['ifname']}"
         for neighbour in answer("ip", "-j", "neigh"):
             if "PERMANENT" in neighbour["state"]:  # the others are the kernel's own, for a while
                 yield f"neighbour {neighbour['dst']}"
         for item in answer("nft", "-j", "list", "ruleset")["nftables"]:
-            if item.get("table", {}).get("name") == "banger":
-                yield f"nft table {item['table']['family']} banger"
             if item.get("chain", {}).get("name", "").startswith("bgr-"):
                 yield f"nft chain {item['chain']['name']}"
             for element in item.get("map", {}).get("elem", []):

@@ -50,10 +50,14 @@ def up(
     service's last words when one cannot start; the farm is stopped again then.
     """
     _require_root("start")
+    from banger.embedded import network  # here and in ``down``: its library takes 0.3 s to import
+
     with _one_at_a_time(settings):
         if holder(farm_paths(settings).lock_file) is not None:
+            network.ensure(settings)
             return _wait_until_ready(settings, progress)
         plan = _prepare(settings)
+        network.ensure(settings)
         if not foreground:
             run(
                 (sys.executable, "-m", "banger.embedded.supervisor"),
@@ -63,6 +67,7 @@ def up(
             return _wait_until_ready(settings, progress)
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     supervise(plan)
+    network.remove_if_unused(settings)
     return status(settings)
 
 
@@ -82,8 +87,19 @@ def status(settings: Settings) -> FarmStatus:
 
 
 def down(settings: Settings) -> bool:
-    """Stop the farm, not the VMs, within 20 s; return whether one ran."""
+    """Stop the farm, not the VMs, within 20 s; return whether one ran.
+
+    The guests' network stays as long as there are guests: it goes with the farm, or else with the next one.
+    """
+    from banger.embedded import network
+
     _require_root("stop")
+    ran = _stop_supervisor(settings)
+    network.remove_if_unused(settings)
+    return ran
+
+
+def _stop_supervisor(settings: Settings) -> bool:
     lock_file = farm_paths(settings).lock_file
     pid = holder(lock_file)
     if pid is None:

@@ -10,13 +10,13 @@ import errno
 import fcntl
 import os
 import struct
+from pathlib import Path
 from typing import Any
 
 from pyroute2 import IPRoute, NetlinkError
 
 from banger.contracts.errors import PolicyError, StageFailedError
-from banger.contracts.names import TAP_PREFIX, Slot, link_alias, tap_name
-from root_worker.ops.sysctl import disable_ipv6
+from banger.contracts.names import Slot, link_alias, tap_name
 
 # From linux/if_tun.h.
 _TUNSETIFF = 0x400454CA
@@ -29,24 +29,32 @@ _MODE = _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR
 _IFF_TUN_EXCL = 0x8000  # make, never attach to what is there
 
 _NUD_NOARP_PERMANENT = 0x40 | 0x80  # NUD_NOARP | NUD_PERMANENT: `bridge fdb … static` never ages out
+# Frames to 01:80:c2:00:00:xx (LLDP and its like) go through the bridge's filter as all others do. Left alone,
+# some go round it into the host, whatever they carry. The one that may not be asked for is always dropped.
+_NO_WAY_ROUND = 0xFFFF & ~0x0002
+
+
+def find_link(ip: IPRoute, name: str) -> Any | None:
+    """Return an interface as a netlink message, None when absent."""
+    try:
+        (link,) = ip.link("get", ifname=name)
+    except NetlinkError as error:
+        if error.code != errno.ENODEV:
+            raise
+        return None
+    return link
 
 
 def find_tap(ip: IPRoute, vm_id: str) -> Any | None:
     """Return the VM's tap as a netlink message, None when absent; PolicyError when it is a stranger's."""
-    link = _find_link(ip, tap_name(vm_id))
-    if link is not None and _is_strangers(link, vm_id):
+    link = find_link(ip, tap_name(vm_id))
+    if link is not None and (alias := link.get("IFLA_IFALIAS")) != link_alias(vm_id):
         raise PolicyError(
             f"the interface {tap_name(vm_id)} is not a tap of VM {vm_id}",
-            details=f"its alias is {link.get('IFLA_IFALIAS')!r}, not {link_alias(vm_id)!r}",
+            details=f"its alias is {alias!r}, not {link_alias(vm_id)!r}",
             resolution="Remove the interface, or create the VM again: it gets another id.",
         )
     return link
-
-
-def tap_is_strangers(ip: IPRoute, vm_id: str) -> bool:
-    """Tell whether the VM's tap name is taken by an interface that is not this VM's."""
-    link = _find_link(ip, tap_name(vm_id))
-    return link is not None and _is_strangers(link, vm_id)
 
 
 def create_tap(ip: IPRoute, vm_id: str, slot: Slot, bridge: int) -> None:
@@ -55,13 +63,15 @@ def create_tap(ip: IPRoute, vm_id: str, slot: Slot, bridge: int) -> None:
     PolicyError when the name is a stranger's.
     """
     link = find_tap(ip, vm_id)
-    if link is not None and _owner(link) != slot.uid:
-        ip.link("del", index=link["index"])
-        link = None
-    index = link["index"] if link is not None else _create_persistent(ip, vm_id, slot.uid)
-    disable_ipv6(tap_name(vm_id))  # the host should not speak it to the guest
+    index = int(link["index"]) if link is not None else _create_persistent(ip, vm_id, slot.uid)
+    ipv6 = Path("/proc/sys/net/ipv6/conf", tap_name(vm_id), "disable_ipv6")
+    if ipv6.exists():
+        ipv6.write_text("1")  # the host should not speak it to the guest
     ip.link("set", index=index, master=bridge)
-    _isolate(ip, index, slot.mac)
+    # Kept from other isolated ports; and the bridge knows its one MAC instead of learning any.
+    port = {"isolated": 1, "learning": 0, "unicast_flood": 0, "mcast_flood": 0}
+    ip.brport("set", index=index, group_fwd_mask=_NO_WAY_ROUND, **port)
+    ip.fdb("replace", ifindex=index, lladdr=slot.mac, state=_NUD_NOARP_PERMANENT)
     ip.link("set", index=index, state="up")
 
 
@@ -74,13 +84,12 @@ def open_tap(vm_id: str) -> int:
     with IPRoute() as ip:
         if find_tap(ip, vm_id) is None:
             raise StageFailedError(f"VM {vm_id} has no tap", resolution="Start the VM again.")
-    return _attach(tap_name(vm_id))
+    return _attach(vm_id, _MODE)
 
 
 def remove_tap(ip: IPRoute, vm_id: str) -> None:
     """Remove the VM's tap; forgives exactly its absence. PolicyError when the name is a stranger's."""
-    link = find_tap(ip, vm_id)
-    if link is None:
+    if (link := find_tap(ip, vm_id)) is None:
         return
     try:
         ip.link("del", index=link["index"])
@@ -89,54 +98,23 @@ def remove_tap(ip: IPRoute, vm_id: str) -> None:
             raise
 
 
-def any_tap(ip: IPRoute) -> bool:
-    """Tell whether any interface on this host has a tap's name."""
-    return any(str(link.get("IFLA_IFNAME")).startswith(TAP_PREFIX) for link in ip.get_links())
-
-
-def _find_link(ip: IPRoute, name: str) -> Any | None:
-    try:
-        (link,) = ip.link("get", ifname=name)
-    except NetlinkError as error:
-        if error.code == errno.ENODEV:
-            return None
-        raise
-    return link
-
-
-def _is_strangers(link: Any, vm_id: str) -> bool:
-    return bool(link.get("IFLA_IFALIAS") != link_alias(vm_id))
-
-
-def _attach(name: str, mode: int = _MODE) -> int:
-    fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
-    try:
-        fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), mode))
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
-
-
 def _create_persistent(ip: IPRoute, vm_id: str, uid: int) -> int:
-    fd = _attach(tap_name(vm_id), _MODE | _IFF_TUN_EXCL)
+    fd = _attach(vm_id, _MODE | _IFF_TUN_EXCL)
     try:
-        (link,) = ip.link("get", ifname=tap_name(vm_id))
-        ip.link("set", index=link["index"], IFLA_IFALIAS=link_alias(vm_id))
+        (index,) = ip.link_lookup(ifname=tap_name(vm_id))
+        ip.link("set", index=index, IFLA_IFALIAS=link_alias(vm_id))
         fcntl.ioctl(fd, _TUNSETOWNER, uid)
         fcntl.ioctl(fd, _TUNSETPERSIST, 1)  # last: had we died before, the kernel would have removed the tap
     finally:
         os.close(fd)
-    return int(link["index"])
+    return int(index)
 
 
-def _owner(link: Any) -> int | None:
-    info = link.get("IFLA_LINKINFO")
-    data = info.get("IFLA_INFO_DATA") if info is not None else None
-    return data.get("IFLA_TUN_OWNER") if data is not None else None
-
-
-def _isolate(ip: IPRoute, index: int, mac: str) -> None:
-    """Keep a port from other isolated ports, and let the bridge know its one MAC instead of learning any."""
-    ip.brport("set", index=index, isolated=1, learning=0, unicast_flood=0, mcast_flood=0)
-    ip.fdb("replace", ifindex=index, lladdr=mac, state=_NUD_NOARP_PERMANENT)
+def _attach(vm_id: str, mode: int) -> int:
+    fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", tap_name(vm_id).encode(), mode))
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pyroute2 import IPRoute
 
+from banger.contracts.errors import PolicyError
 from banger.contracts.names import tap_name
 from banger.contracts.requests import TapRequest, UndoRequest
 from root_worker import policy
 from root_worker.host import RootHost
-from root_worker.ops.bridge import ensure_bridge, forget_guest, introduce_guest
-from root_worker.ops.guest_filter import apply_guest_filter, remove_guest_filter
-from root_worker.ops.shared_network import clear_when_unused, in_use
-from root_worker.ops.sysctl import enable_forwarding
-from root_worker.ops.tap import create_tap, find_tap, remove_tap, tap_is_strangers
+from root_worker.ops import guest_network
+from root_worker.ops.tap import create_tap, find_tap, remove_tap
 
 
 def do(request: TapRequest, host: RootHost) -> dict[str, Any]:
@@ -22,30 +21,29 @@ def do(request: TapRequest, host: RootHost) -> dict[str, Any]:
     policy.check(request, host.policy)
     host.registry.admit(request.vm_id, request.generation, request.slot)
     slot = host.policy.slot(request.slot)
-    with IPRoute() as ip, in_use(host):
+    with IPRoute() as ip:
         find_tap(ip, request.vm_id)  # refuses a stranger's, before its rules are replaced
-        apply_guest_filter(request.vm_id, slot, nat=request.nat)
-        bridge = ensure_bridge(ip, slot.gateway, slot.prefix)
+        bridge = guest_network.bridge_of(ip, slot)
+        guest_network.apply_guest_filter(request.vm_id, slot, nat=request.nat)
         create_tap(ip, request.vm_id, slot, bridge)
-        introduce_guest(ip, bridge, slot)
-    if request.nat:
-        enable_forwarding()
+        guest_network.introduce_guest(ip, bridge, slot)
+    if request.nat:  # it stays on: other guests, or other programs, rely on it
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
     return {"tap": tap_name(request.vm_id), "address": str(slot.address), "mac": slot.mac}
 
 
 def undo(request: UndoRequest, host: RootHost) -> None:
-    """Remove the tap, then its rules, from the VM's id alone; with the last tap, what all guests share.
-
-    The slot is the one that root remembers.
-    """
+    """Remove the tap, then its rules, from the VM's id alone; the slot is the one that root remembers."""
     policy.check(request, host.policy)
-    entry = host.registry.admit(request.vm_id, request.generation)
+    entry = host.registry.get(request.vm_id)
+    if entry is None or entry.slot is None:
+        return  # root never made this VM a tap
+    host.registry.admit(request.vm_id, request.generation)
     with IPRoute() as ip:
-        if tap_is_strangers(ip, request.vm_id):
-            return  # ours is not there; neither this tap nor its rules were ever this VM's
-        with in_use(host):
-            if entry.slot is not None:
-                forget_guest(ip, host.policy.slot(entry.slot))
-            remove_tap(ip, request.vm_id)
-            remove_guest_filter(request.vm_id)
-        clear_when_unused(host, ip)
+        try:
+            find_tap(ip, request.vm_id)
+        except PolicyError:
+            return  # another's tap has the name: neither it nor its rules were ever this VM's
+        guest_network.forget_guest(ip, host.policy.slot(entry.slot))
+        remove_tap(ip, request.vm_id)
+        guest_network.remove_guest_filter(request.vm_id)

@@ -23,6 +23,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from banger.contracts.errors import BangerError, ConflictError
+from banger.contracts.names import BRIDGE
 from banger.embedded import control, credentials
 from banger.embedded.paths import farm_paths
 from banger.embedded.services import settings_environment
@@ -218,6 +219,33 @@ def test_down_stops_all_within_its_bound_and_keeps_what_redis_knew(settings, far
     with redis.Redis.from_url(farm.url("admin")) as ours:
         assert ours.get("kept") == b"yes"
     control.down(settings)
+
+
+def has_network() -> bool:
+    tables = run(("/usr/sbin/nft", "list", "tables"), deadline_s=5).stdout.split()
+    return Path("/proc/thread-self/net/dev").read_text().count(f"{BRIDGE}:") + tables.count(b"banger") == 3
+
+
+def test_up_makes_the_guests_network_and_mends_it_and_down_takes_it_away(settings, farm):
+    assert has_network()
+    run(("/usr/sbin/nft", "flush", "ruleset"), deadline_s=5)
+    assert not has_network()
+    control.up(settings)
+    assert has_network()
+    run(("/usr/sbin/ip", "tuntap", "add", "bgr-12345678901", "mode", "tap"), deadline_s=5)  # a VM goes on
+    control.down(settings)
+    assert has_network()
+    run(("/usr/sbin/ip", "link", "del", "bgr-12345678901"), deadline_s=5)
+    control.down(settings)
+    assert not Path("/proc/thread-self/net/dev").read_text().count(BRIDGE)
+    assert run(("/usr/sbin/nft", "list", "ruleset"), deadline_s=5).stdout == b""
+
+
+def test_the_network_is_made_without_a_farm_too(settings):
+    verb = (sys.executable, "-m", "banger.embedded.network")
+    for word, there in (("up", True), ("down", False)):
+        run((*verb, word), deadline_s=10, env=settings_environment(settings))
+        assert has_network() == there
 
 
 def test_in_the_foreground_it_runs_until_interrupted(make_settings):

@@ -21,6 +21,8 @@ from banger.contracts import qemu
 from banger.contracts.errors import NotFoundError, PolicyError, StageFailedError, StaleGenerationError
 from banger.contracts.names import link_alias
 from banger.contracts.requests import AdmitRequest, KillRequest, LaunchRequest, TapRequest
+from banger.embedded import network
+from banger.settings import Settings
 from root_worker.host import RootHost, root_host
 from root_worker.ops.process import alive, identify
 from root_worker.registry import Process
@@ -49,6 +51,7 @@ def host() -> Iterator[RootHost]:
             disk.touch()
             os.truncate(disk, 1024 * 1024)
             os.chown(disk, UID, UID)
+        network.ensure(Settings(host="here"))
         tap.do(TapRequest(vm_id=VM, generation=1, slot=SLOT, nat=False), made)
         try:
             yield made

@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 from netns import private_network
 
-from banger.contracts.errors import PolicyError, StageFailedError, StaleGenerationError, ToolFailedError
+from banger.contracts.errors import ConflictError, PolicyError, StageFailedError, StaleGenerationError
 from banger.contracts.names import BRIDGE, link_alias, tap_name
 from banger.contracts.requests import TapRequest, UndoRequest
+from banger.embedded import network
+from banger.settings import Settings
 from root_worker.host import RootHost, root_host
-from root_worker.ops import guest_filter
+from root_worker.ops import guest_network
 from root_worker.ops.tap import open_tap
 from root_worker.policy import Policy
 from root_worker.stages import tap
@@ -27,11 +29,13 @@ pytestmark = pytest.mark.integration
 VM = "0123456789ab"
 TWIN = "0123456789ac"  # the same tap name, another VM
 OTHER = "ba9876543210"
+SETTINGS = Settings(host="here")
 
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[RootHost]:
     with private_network():
+        network.ensure(SETTINGS)
         yield root_host(Policy(host="here", state_dir=tmp_path / "state", run_dir=tmp_path / "run"))
 
 
@@ -84,7 +88,6 @@ def test_the_tap_is_owned_by_the_slots_uid_named_by_alias_isolated_and_up(host: 
 
 
 def test_the_bridge_has_the_gateways_address_and_a_mac_that_stays(host: RootHost) -> None:
-    tap.do(request(), host)
     (bridge,) = json.loads(tool("ip", "-j", "addr", "show", "dev", BRIDGE))
     assert [(a["local"], a["prefixlen"]) for a in bridge["addr_info"]] == [("172.16.0.1", 24)]
     tap.do(request(OTHER, slot=3), host)
@@ -92,29 +95,55 @@ def test_the_bridge_has_the_gateways_address_and_a_mac_that_stays(host: RootHost
     assert links()[BRIDGE]["address"] == bridge["address"] == "02:fc:ac:10:00:01"
 
 
-def test_what_all_guests_share_stays_with_the_last_and_goes_with_it(host: RootHost) -> None:
+def test_the_network_is_made_again_without_a_change(host: RootHost) -> None:
+    tap.do(request(nat=True), host)
+    once, addresses = state_of(VM), tool("ip", "-j", "addr", "show", "dev", BRIDGE)
+    network.ensure(SETTINGS)
+    assert (state_of(VM), tool("ip", "-j", "addr", "show", "dev", BRIDGE)) == (once, addresses)
+
+
+def test_the_network_stays_while_a_tap_is_there_and_is_gone_without(host: RootHost) -> None:
     tap.do(request(), host)
-    tap.do(request(OTHER, slot=3), host)
+    before = state_of(VM)
+    assert not network.remove_if_unused(SETTINGS)
+    assert state_of(VM) == before
     tap.undo(undo_of(), host)
-    assert BRIDGE in links()
-    assert tap_name(OTHER) in ruleset()
-    tap.undo(undo_of(OTHER), host)
+    assert network.remove_if_unused(SETTINGS)
+    assert network.remove_if_unused(SETTINGS)
     assert set(links()) == {"lo"}
     assert ruleset() == ""
 
 
-def test_taps_that_come_while_others_go_have_their_bridge(host: RootHost) -> None:
-    def come_and_go(number: int) -> None:
-        vm_id = f"{number:011x}0"
-        for _ in range(5):
-            tap.do(request(vm_id, slot=2 + number), host)
-            assert links()[tap_name(vm_id)]["master"] == BRIDGE
-            tap.undo(undo_of(vm_id), host)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        ("ip", "link", "del", BRIDGE),
+        ("ip", "link", "set", BRIDGE, "down"),
+        ("ip", "link", "set", BRIDGE, "address", "02:00:00:00:00:01"),
+        ("nft", "flush", "ruleset"),
+        ("nft", "delete", "table", "inet", "banger"),
+        ("nft", "delete", "table", "bridge", "banger"),
+    ],
+    ids=" ".join,
+)
+def test_no_guest_is_let_onto_a_network_that_is_not_whole(host: RootHost, damage: tuple[str, ...]) -> None:
+    tool(*damage)
+    with pytest.raises(StageFailedError, match="banger farm up"):
+        tap.do(request(), host)
+    assert tap_name(VM) not in links()
+    network.ensure(SETTINGS)
+    tap.do(request(), host)
+    assert links()[tap_name(VM)]["master"] == BRIDGE
 
-    with ThreadPoolExecutor(3) as pool:
-        list(pool.map(come_and_go, range(3)))
-    assert set(links()) == {"lo"}
-    assert ruleset() == ""
+
+def test_a_guest_whose_rules_were_flushed_is_mute_until_it_is_started_again(host: RootHost) -> None:
+    tap.do(request(), host)
+    whole = ruleset()
+    tool("nft", "flush", "ruleset")
+    network.ensure(SETTINGS)
+    assert f'"{tap_name(VM)}"' not in ruleset()
+    tap.do(request(generation=2), host)
+    assert ruleset() == whole
 
 
 def test_the_host_knows_the_guests_mac_without_asking(host: RootHost) -> None:
@@ -150,6 +179,15 @@ def test_undo_before_do_is_no_error(host: RootHost) -> None:
     assert_nothing_left()
 
 
+def test_undo_for_a_vm_that_root_does_not_know_touches_nothing(host: RootHost) -> None:
+    tap.do(request(), host)
+    before = state_of(VM)
+    host.registry.forget(VM)
+    tap.undo(undo_of(), host)
+    assert state_of(VM) == before
+    assert host.registry.get(VM) is None
+
+
 def test_undo_after_do_and_again_leaves_nothing(host: RootHost) -> None:
     tap.do(request(nat=True), host)
     tap.undo(undo_of(), host)
@@ -179,14 +217,6 @@ def test_undo_removes_a_tap_whose_rules_are_gone(host: RootHost) -> None:
     assert_nothing_left()
 
 
-def test_rules_that_were_damaged_are_mended_by_the_next_do(host: RootHost) -> None:
-    tap.do(request(), host)
-    whole = ruleset()
-    tool("nft", "flush", "ruleset")
-    tap.do(request(), host)
-    assert ruleset() == whole
-
-
 def test_a_strangers_interface_of_that_name_is_refused_and_left_alone(host: RootHost) -> None:
     tool("ip", "tuntap", "add", "dev", tap_name(VM), "mode", "tap")
     with pytest.raises(PolicyError, match="not a tap of VM"):
@@ -206,25 +236,31 @@ def test_a_vm_whose_id_differs_in_the_last_digit_cannot_take_the_tap_or_its_rule
     assert state_of(VM) == before
 
 
-def test_an_interface_that_is_no_bridge_is_not_used_as_one(host: RootHost) -> None:
+def test_an_interface_that_is_no_bridge_is_not_used_as_one_nor_removed(host: RootHost) -> None:
+    tool("ip", "link", "del", BRIDGE)
     tool("ip", "tuntap", "add", "dev", BRIDGE, "mode", "tap")
-    with pytest.raises(PolicyError, match="not a bridge"):
+    with pytest.raises(ConflictError, match="not a bridge"):
+        network.ensure(SETTINGS)
+    with pytest.raises(StageFailedError, match="no bridge"):
         tap.do(request(), host)
     tap.undo(undo_of(), host)
-    assert_nothing_left()
+    network.remove_if_unused(SETTINGS)
+    assert BRIDGE in links()
 
 
 def test_a_foreign_nft_table_is_not_touched(host: RootHost) -> None:
     tool("nft", "add table inet theirs; add chain inet theirs banger; add rule inet theirs banger accept")
     theirs = tool("nft", "list", "table", "inet", "theirs")
     tap.do(request(nat=True), host)
+    network.ensure(SETTINGS)
     tap.undo(undo_of(), host)
-    assert tool("nft", "list", "table", "inet", "theirs") == theirs
+    network.remove_if_unused(SETTINGS)
+    assert ruleset() == theirs
 
 
 def test_rules_that_the_kernel_refuses_leave_no_tap(host: RootHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guest_filter, "guest_rules", lambda *_, **__: ["add rule inet absent absent accept"])
-    with pytest.raises(ToolFailedError, match="nft"):
+    monkeypatch.setattr(guest_network, "guest_rules", lambda *_, **__: ["add rule inet absent absent accept"])
+    with pytest.raises(StageFailedError, match="nft"):
         tap.do(request(), host)
     assert_nothing_left()
 
@@ -239,13 +275,13 @@ def test_a_request_of_an_older_start_is_refused(host: RootHost) -> None:
 def test_a_slot_outside_the_network_is_refused_before_anything_happens(host: RootHost) -> None:
     with pytest.raises(PolicyError):
         tap.do(request(slot=255), host)
-    assert set(links()) == {"lo"}
+    assert set(links()) == {"lo", BRIDGE}
 
 
 def test_opening_a_tap_that_is_not_there_makes_none(host: RootHost) -> None:
     with pytest.raises(StageFailedError, match="no tap"):
         open_tap(VM)
-    assert set(links()) == {"lo"}
+    assert set(links()) == {"lo", BRIDGE}
 
 
 def test_forwarding_is_switched_on_for_nat_only(host: RootHost) -> None:
@@ -264,5 +300,5 @@ def test_twenty_taps_in_parallel_come_and_go(host: RootHost) -> None:
         )
         assert {tap_name(vm_id) for vm_id in ids} <= set(links())
         list(pool.map(lambda vm_id: tap.undo(undo_of(vm_id), host), ids))
-    assert set(links()) == {"lo"}
-    assert ruleset() == ""
+    assert set(links()) == {"lo", BRIDGE}
+    assert "bgr-" not in ruleset().replace("bgr-*", "")

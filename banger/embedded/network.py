@@ -1,0 +1,109 @@
+"""The guests' network on this host: the bridge that is their gateway, and the rules that they all share.
+
+Made before root serves its first request and mended by each `banger farm up`; root then only adds taps. A
+host has one, whatever number of farms: the last to stop without a tap in sight takes it away, and `up` gives
+it back. ``python -m banger.embedded.network up|down`` does the same for who has no farm to start or stop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import sys
+from collections.abc import Iterator
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+from pyroute2 import IPRoute, NetlinkError
+
+from banger.contracts.errors import ConflictError, InvalidInputError
+from banger.contracts.guest_filter import base_removal, base_rules, script
+from banger.contracts.names import BRIDGE, TAP_PREFIX, mac_address
+from banger.settings import Settings, load_settings
+from banger.shell import find_tool, run
+
+NFT_DEADLINE_S = 20.0
+
+
+def ensure(settings: Settings) -> None:
+    """Make the network, or mend it; changes nothing that is right. Needs root.
+
+    ConflictError when an interface with the bridge's name is no bridge.
+    """
+    _transact(base_rules(settings.network))
+    with IPRoute() as ip:
+        _ensure_bridge(ip, settings.network)
+
+
+def remove_if_unused(settings: Settings) -> bool:
+    """Remove the network unless a guest's tap is there; return whether it is gone. Needs root."""
+    with IPRoute() as ip:
+        if _any_tap(ip):
+            return False
+        for link in _bridges(ip):
+            if _kind(link) == "bridge":
+                with _forgiving(errno.ENODEV):
+                    ip.link("del", index=link["index"])
+    _transact(base_removal())
+    return True
+
+
+def _ensure_bridge(ip: IPRoute, network: IPv4Network) -> None:
+    gateway = network.network_address + 1
+    # A MAC of its own: without one a bridge takes its ports', and guests would lose it with a tap.
+    mac = mac_address(gateway)
+    with _forgiving(errno.EEXIST):
+        ip.link("add", ifname=BRIDGE, kind="bridge", address=mac)
+    (link,) = _bridges(ip)
+    if _kind(link) != "bridge":
+        raise ConflictError(
+            f"the interface {BRIDGE} is not a bridge",
+            details=f"it is of kind {_kind(link)!r}",
+            resolution=f"Remove or rename it: banger needs {BRIDGE} for its guests.",
+        )
+    ip.link("set", index=link["index"], address=mac)
+    ipv6 = Path("/proc/sys/net/ipv6/conf", BRIDGE, "disable_ipv6")
+    if ipv6.exists():
+        ipv6.write_text("1")  # guests have none, and the host should not be found over it
+    with _forgiving(errno.EEXIST):
+        ip.addr("add", index=link["index"], address=str(gateway), prefixlen=network.prefixlen)
+    ip.link("set", index=link["index"], state="up")
+
+
+def _bridges(ip: IPRoute) -> list[Any]:
+    return [link for link in ip.get_links() if link.get("IFLA_IFNAME") == BRIDGE]
+
+
+def _any_tap(ip: IPRoute) -> bool:
+    return any(str(link.get("IFLA_IFNAME")).startswith(TAP_PREFIX) for link in ip.get_links())
+
+
+def _kind(link: Any) -> str | None:
+    kind: str | None = link.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND")
+    return kind
+
+
+def _transact(lines: list[str]) -> None:
+    run((find_tool("nft"), "-f", "-"), stdin=script(lines), deadline_s=NFT_DEADLINE_S)
+
+
+@contextlib.contextmanager
+def _forgiving(code: int) -> Iterator[None]:
+    try:
+        yield
+    except NetlinkError as error:
+        if error.code != code:
+            raise
+
+
+def main(argv: list[str]) -> None:
+    """Do what the one argument says, ``up`` or ``down``, with this process's settings."""
+    verbs = {"up": ensure, "down": remove_if_unused}
+    if len(argv) != 1 or argv[0] not in verbs:
+        raise InvalidInputError("give one word: up or down")
+    verbs[argv[0]](load_settings())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
