@@ -35,10 +35,9 @@ def do(request: TapRequest, host: RootHost) -> dict[str, Any]:
 def undo(request: UndoRequest, host: RootHost) -> None:
     """Remove the tap, then its rules, from the VM's id alone; the slot is the one that root remembers."""
     policy.check(request, host.policy)
-    entry = host.registry.get(request.vm_id)
+    entry = host.registry.fence(request.vm_id, request.generation)
     if entry is None or entry.slot is None:
         return  # root never made this VM a tap
-    host.registry.admit(request.vm_id, request.generation)
     with IPRoute() as ip:
         try:
             find_tap(ip, request.vm_id)
