@@ -1,22 +1,23 @@
 """The one door through which root starts other programs.
 
-An argv of strings whose binary is absolute, root's own and writable by nobody else; a fixed environment;
-closed stdin unless bytes are given; a deadline; bounded output; named good exit codes; one log line that
-can be pasted. The process group never outlives the call.
+An argv of strings whose binary is absolute, root's own and replaceable by nobody else; a fixed environment;
+stdin and both outputs files in memory that cannot grow; a deadline; named good exit codes; one log line that
+can be pasted. The process group never outlives the call. What reads a guest's data runs in a sandbox.
 """
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
-import selectors
+import select
 import shlex
 import signal
 import stat
 import subprocess
 import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,13 @@ from banger.contracts.errors import ToolFailedError
 TOOL_DIRECTORIES = (Path("/usr/sbin"), Path("/usr/bin"), Path("/sbin"), Path("/bin"))
 ENVIRONMENT = {"PATH": ":".join(map(str, TOOL_DIRECTORIES)), "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"}
 MAX_OUTPUT_BYTES = 1024 * 1024
+SANDBOX_LIMITS = {
+    "as": 512 * 1024 * 1024,
+    "stack": 1024 * 1024,  # of each thread too, and e2fsprogs makes one a processor
+    "nproc": 64,
+    "cpu": 10,
+    "core": 0,
+}
 
 log = logging.getLogger("root_worker.shell")
 
@@ -53,124 +61,103 @@ def run(
     good: Collection[int] = (0,),
     stdin: bytes = b"",
     pass_fds: Sequence[int] = (),
-    as_uid: int | None = None,
+    sandbox: Sequence[str] = (),
     max_output: int = MAX_OUTPUT_BYTES,
 ) -> Completed:
     """Run a program to its end and return what it printed.
 
-    ``pass_fds`` stay open in the program under the same numbers. ``as_uid`` runs it as that uid and gid,
-    without groups, without capabilities, and unable to gain any. ``max_output`` bounds what is kept of each
-    stream (bytes). ToolFailedError when the binary is not trusted, the exit code is not in ``good``, or the
-    deadline (seconds) passes.
+    ``pass_fds`` stay open in the program under the same numbers. ``sandbox`` are the words of ``sandboxed``
+    that confine it. A write above ``max_output`` (bytes of each stream) fails in the program.
+    ToolFailedError when a binary is not trusted, the exit code is not in ``good``, or the deadline (seconds)
+    passes.
     """
     _check_binary(argv[0])
-    whole = (*_unprivileged(as_uid), *argv) if as_uid is not None else tuple(argv)
+    whole = (*sandbox, *argv)
     started = time.monotonic()
-    with _stdin_of(stdin) as source:
+    with ExitStack() as stack:
+        source, *outputs = (_memory(stack, *what) for what in ((stdin, len(stdin)), *[(b"", max_output)] * 2))
         process = subprocess.Popen(
             whole,
             stdin=source,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=outputs[0],
+            stderr=outputs[1],
             env=ENVIRONMENT,
             cwd="/",
             pass_fds=pass_fds,
             start_new_session=True,
         )
-    completed = _collect(process, deadline_s, max_output)
-    took_ms = (time.monotonic() - started) * 1000
-    if completed is None:
-        log.warning("ran %s -> killed after %.0f ms", shlex.join(whole), took_ms)
+        ended = _wait(process, deadline_s)
+        printed = [os.pread(fd, min(os.lseek(fd, 0, os.SEEK_CUR), max_output), 0) for fd in outputs]
+    how = process.returncode if ended else "killed"
+    log.info("ran %s -> %s in %.0f ms", shlex.join(whole), how, (time.monotonic() - started) * 1000)
+    if not ended or process.returncode not in good:
+        what = f"ended with {how}" if ended else f"did not end within {deadline_s:g} s and was killed"
+        said = (printed[1] or printed[0]).decode(errors="replace").strip()
         raise ToolFailedError(
-            f"{Path(argv[0]).name} did not end within {deadline_s:g} s and was killed",
-            details=shlex.join(whole),
+            f"{Path(argv[0]).name} {what}", details=f"{shlex.join(whole)}\n{said[-2000:]}".strip()
         )
-    log.info("ran %s -> %s in %.0f ms", shlex.join(whole), completed.code, took_ms)
-    if completed.code not in good:
-        said = (completed.stderr or completed.stdout).decode(errors="replace").strip()
-        raise ToolFailedError(
-            f"{Path(argv[0]).name} ended with {completed.code}",
-            details=f"{shlex.join(whole)}\n{said[-2000:]}",
-        )
-    return completed
+    return Completed(process.returncode, *printed)
 
 
-def _check_binary(name: str) -> None:
-    """Refuse a program that anybody but root could have put there."""
-    if not name.startswith("/"):
-        raise ValueError(f"argv[0] must be an absolute path: {name!r}")
-    try:
-        found = Path(name).resolve(strict=True).stat()
-    except OSError as error:
-        raise ToolFailedError(f"{name} cannot be run: {error.strerror}") from error
-    if not stat.S_ISREG(found.st_mode) or found.st_uid != 0 or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise ToolFailedError(f"{name} is not a regular file that root alone can write")
+def sandboxed(uid: int, *, max_file: int | None) -> tuple[str, ...]:
+    """Return the words that run a program as ``uid`` and gid, with nothing but what its descriptors give it.
 
-
-def _unprivileged(uid: int) -> tuple[str, ...]:
+    No groups, no capabilities and no way to gain any; no network, no System V IPC, no process of others to
+    signal; bounded memory, processor time and processes; files of ``max_file`` bytes (None: unbounded).
+    """
     if uid < 1:
         raise ValueError(f"uid {uid} is not an unprivileged one")
+    limits = SANDBOX_LIMITS | ({} if max_file is None else {"fsize": max_file})
     return (
-        tool("setpriv"),
-        f"--reuid={uid}",
-        f"--regid={uid}",
-        "--clear-groups",
-        "--no-new-privs",
-        "--bounding-set=-all",
-        "--inh-caps=-all",
-        "--",
+        *(tool("unshare"), "--net", "--ipc", "--pid", "--fork", "--"),
+        # Signals such as SIGXFSZ spare the first process of a namespace, so the program is not that.
+        *(tool("setsid"), "--fork", "--wait"),
+        *(tool("prlimit"), *(f"--{name}={limit}" for name, limit in limits.items()), "--"),
+        *(tool("setpriv"), f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--no-new-privs"),
+        *("--bounding-set=-all", "--inh-caps=-all", "--"),
     )
 
 
-@contextmanager
-def _stdin_of(data: bytes) -> Iterator[int]:
-    """Yield what the program reads: /dev/null, or a file in memory, which needs nobody to feed it."""
-    fd = os.memfd_create("stdin") if data else os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+def _check_binary(name: str) -> None:
+    """Refuse a program that anybody but root could have put there, or could put another in place of."""
+    path = Path(name)
+    if not path.is_absolute():
+        raise ValueError(f"argv[0] must be an absolute path: {name!r}")
     try:
-        if data:
-            with os.fdopen(fd, "wb", closefd=False) as file:
-                file.write(data)
-            os.lseek(fd, 0, os.SEEK_SET)
-        yield fd
-    finally:
-        os.close(fd)
+        real = path.resolve(strict=True)
+        places = [place.stat() for place in (real, *real.parents, *path.parents)]
+    except OSError as error:
+        raise ToolFailedError(f"{name} cannot be run: {error.strerror}") from error
+    ours = all(found.st_uid == 0 and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) for found in places)
+    if not ours or not stat.S_ISREG(places[0].st_mode):
+        raise ToolFailedError(f"{name}, or a directory above it, is not what root alone can write")
 
 
-def _collect(process: subprocess.Popen[bytes], deadline_s: float, max_output: int) -> Completed | None:
-    """Read both streams until the program ends; None when the deadline came first. Its group dies here."""
-    deadline = time.monotonic() + deadline_s
+def _memory(stack: ExitStack, content: bytes, size: int) -> int:
+    """Return a file in memory, of this content and never of another size: nobody has to feed or drain it."""
+    fd = os.memfd_create("stream", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    stack.callback(os.close, fd)
+    os.ftruncate(fd, size)
+    os.pwrite(fd, content, 0)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
+    return fd
+
+
+def _wait(process: subprocess.Popen[bytes], deadline_s: float) -> bool:
+    """Wait until the program ends, and kill what it leaves; False when the deadline came first.
+
+    A sandbox ends with its first process, which is its leader's child and may have left the group.
+    """
     pidfd = os.pidfd_open(process.pid)
-    pipes = [stream for stream in (process.stdout, process.stderr) if stream]
-    output = {pipe.fileno(): bytearray() for pipe in pipes}
-    ended = False
     try:
-        with selectors.DefaultSelector() as selector:
-            selector.register(pidfd, selectors.EVENT_READ)
-            for fd in output:
-                os.set_blocking(fd, False)
-                selector.register(fd, selectors.EVENT_READ)
-            while not ended and (left_s := deadline - time.monotonic()) > 0:
-                for key, _ in selector.select(left_s):
-                    if key.fd == pidfd:
-                        ended = True
-                    elif not _drain(key.fd, output[key.fd], max_output):
-                        selector.unregister(key.fd)
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        return bool(poll.poll(deadline_s * 1000))
     finally:
-        # Not reaped yet, so the group's number cannot be another's.
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
         os.close(pidfd)
-        for pipe in pipes:
-            _drain(pipe.fileno(), output[pipe.fileno()], max_output)
-            pipe.close()
-    return Completed(process.returncode, *map(bytes, output.values())) if ended else None
-
-
-def _drain(fd: int, into: bytearray, limit: int) -> bool:
-    """Take what the pipe holds now; False at its end. What is above the limit is read and thrown away."""
-    try:
-        while chunk := os.read(fd, 65536):
-            into += chunk[: max(0, limit - len(into))]
-    except BlockingIOError:
-        return True
-    return False
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        for child in children.read_text().split():
+            with suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGKILL)
+        os.killpg(process.pid, signal.SIGKILL)  # not reaped yet, so the group's number cannot be another's
+        process.wait()

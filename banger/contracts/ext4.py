@@ -61,6 +61,13 @@ class Inode(NamedTuple):
 Inodes = Mapping[str, Inode | None]
 
 
+class Survey(NamedTuple):
+    """What is at the paths that were looked at, and what the file holds; None where it is absent."""
+
+    inodes: Inodes
+    content: bytes | None
+
+
 class Verdict(Enum):
     """What a write came to. Only APPLIED may boot."""
 
@@ -86,20 +93,37 @@ def check_path(path: str) -> None:
         raise ValueError(f"{path!r} is not a path that a debugfs script can name")
 
 
+def damaged(details: str) -> StageFailedError:
+    """Return the error of a file system that cannot be used."""
+    return StageFailedError(
+        "The guest's file system is damaged",
+        details=details,
+        resolution="It is not booted like this. Delete the VM, or restore its disk.",
+    )
+
+
 def look(paths: Sequence[str], debugfs: Debugfs) -> Inodes:
     """Return what is at each path and at each directory above it, None for what is not there.
 
     StageFailedError when there is no file system, or debugfs did not say.
     """
-    asked = list(dict.fromkeys(["/", *_parents(paths), *paths]))
-    found = stats(debugfs.read(stat_script(asked)), asked)
-    root = found["/"]
-    if root is None or root.kind != "directory":
-        raise StageFailedError(
-            "The guest's file system is damaged: it has no root directory",
-            resolution="It is not booted like this. Delete the VM, or restore its disk.",
-        )
-    return found
+    asked = _asked(paths)
+    return _with_root(stats(debugfs.read(stat_script(asked)), asked))
+
+
+def survey(paths: Sequence[str], file: str, limit: int, debugfs: Debugfs) -> Survey | None:
+    """Look at the paths and read one of them, ``file``, in one session.
+
+    None where that makes no sense before the journal is replayed. StageFailedError as ``look``, and when the
+    file is anything but absent or a regular file of ``limit`` bytes at most.
+    """
+    asked = _asked(paths)
+    script = ["features", *stat_script(asked).splitlines(), f"cat {_safe(file)}"]
+    features, *looks, content = _blocks(debugfs.read(_script(script)), script)
+    if b"Filesystem features:" not in features or b" needs_recovery" in features:
+        return None
+    inodes = _with_root(dict(zip(asked, map(_inode, looks), strict=True)))
+    return Survey(inodes, _content(file, inodes[file], limit, content))
 
 
 def put(directories: Sequence[Directory], files: Sequence[File], before: Inodes, debugfs: Debugfs) -> None:
@@ -134,29 +158,6 @@ def put(directories: Sequence[Directory], files: Sequence[File], before: Inodes,
             details="\n".join([*wrong, said.decode(errors="replace")[-2000:]]),
             resolution="It may be full, damaged, or hold a directory in a file's place; it is not booted.",
         )
-
-
-def read_file(path: str, limit: int, before: Inodes, debugfs: Debugfs) -> bytes | None:
-    """Return a regular file's bytes, None when it is absent; StageFailedError when it is another thing.
-
-    ``before`` is what ``look`` saw: the size, which is whatever a guest says it is, must be within ``limit``
-    (bytes) before anything is read.
-    """
-    inode = before[path]
-    if inode is None:
-        return None
-    if inode.kind != "regular" or inode.size > limit:
-        raise StageFailedError(
-            f"{path} in the guest's file system is a {inode.kind} of {inode.size} bytes",
-            details=f"expected a regular file of {limit} bytes at most",
-            resolution="Nothing was changed. Mend it in the guest, or make a new VM.",
-        )
-    (content,) = _blocks(debugfs.read(f"cat {path}\n"), [f"cat {path}"])
-    if len(content) != inode.size:
-        raise StageFailedError(
-            f"{path} in the guest's file system could not be read: {Verdict.UNKNOWN.value}"
-        )
-    return content
 
 
 def stat_script(paths: Iterable[str]) -> str:
@@ -223,6 +224,34 @@ def _verdict(
 def _read_back(directories: Sequence[Directory], files: Sequence[File]) -> list[str]:
     entries: list[Directory | File] = [*directories, *files]
     return [*(f"stat {_safe(entry.path)}" for entry in entries), *(f"cat {file.path}" for file in files)]
+
+
+def _asked(paths: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(["/", *_parents(paths), *paths]))
+
+
+def _with_root(inodes: Inodes) -> Inodes:
+    root = inodes["/"]
+    if root is None or root.kind != "directory":
+        raise damaged("It has no root directory.")
+    return inodes
+
+
+def _content(path: str, inode: Inode | None, limit: int, printed: bytes) -> bytes | None:
+    """Return a file's bytes as debugfs printed them; the size is whatever a guest says it is."""
+    if inode is None:
+        return None
+    if inode.kind != "regular" or inode.size > limit:
+        raise StageFailedError(
+            f"{path} in the guest's file system is a {inode.kind} of {inode.size} bytes",
+            details=f"expected a regular file of {limit} bytes at most",
+            resolution="Nothing was changed. Mend it in the guest, or make a new VM.",
+        )
+    if len(printed) != inode.size:
+        raise StageFailedError(
+            f"{path} in the guest's file system could not be read: {Verdict.UNKNOWN.value}"
+        )
+    return printed
 
 
 def _blocks(output: bytes, commands: Sequence[str]) -> list[bytes]:

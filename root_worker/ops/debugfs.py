@@ -10,13 +10,12 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from banger.contracts.errors import StageFailedError, ToolFailedError
-from banger.contracts.ext4 import REPLAY_JOURNAL_GOOD, REPLAY_JOURNAL_OPTIONS
-from root_worker.shell import Completed, run, tool
+from banger.contracts.errors import ToolFailedError
+from banger.contracts.ext4 import REPLAY_JOURNAL_GOOD, REPLAY_JOURNAL_OPTIONS, damaged
+from root_worker.shell import MAX_OUTPUT_BYTES, Completed, run, sandboxed, tool
 
 _DEADLINE_S = 10
-_MAX_OUTPUT_BYTES = 8 * 1024 * 1024  # all guest files at their largest, and what stat says of each
-_ANY = range(256)  # debugfs's status says nothing about its commands
+_ANY = range(-64, 256)  # debugfs's status says nothing about its commands, nor does the signal that ended it
 
 
 class UnprivilegedDebugfs:
@@ -35,33 +34,30 @@ class UnprivilegedDebugfs:
                 deadline_s=_DEADLINE_S,
                 good=REPLAY_JOURNAL_GOOD,
                 pass_fds=(self._disk,),
-                as_uid=self._uid,
+                sandbox=sandboxed(self._uid, max_file=None),
             )
         except ToolFailedError as error:
-            raise StageFailedError(
-                "The guest's file system is damaged",
-                details=error.details,
-                resolution="It is not booted like this. Delete the VM, or restore its overlay.",
-            ) from error
+            raise damaged(error.details) from error
 
     def read(self, script: str) -> bytes:
-        """Run a script without write access and return stdout."""
-        return self._run((), script, ()).stdout
+        """Run a script without write access and return stdout; debugfs is killed where that is too long."""
+        return self._run((), script, (), MAX_OUTPUT_BYTES).stdout
 
     def write(self, contents: Sequence[bytes], script: Callable[[Sequence[str]], str]) -> bytes:
         """Run a script with write access, given paths of ``contents``; return stderr."""
         with _in_memory(contents) as fds:
-            return self._run(("-w",), script([_path(fd) for fd in fds]), fds).stderr
+            return self._run(("-w",), script([_path(fd) for fd in fds]), fds, None).stderr
 
-    def _run(self, options: Sequence[str], script: str, fds: Sequence[int]) -> Completed:
+    def _run(
+        self, options: Sequence[str], script: str, fds: Sequence[int], max_file: int | None
+    ) -> Completed:
         return run(
             (tool("debugfs"), *options, "-f", "-", _path(self._disk)),
             deadline_s=_DEADLINE_S,
             good=_ANY,
             stdin=script.encode(),
             pass_fds=(self._disk, *fds),
-            as_uid=self._uid,
-            max_output=_MAX_OUTPUT_BYTES,
+            sandbox=sandboxed(self._uid, max_file=max_file),
         )
 
 

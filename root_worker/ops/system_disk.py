@@ -67,10 +67,10 @@ def attach(host: RootHost, vm_id: str, image: str, uid: int) -> Backend:
     return backend
 
 
-def detach(host: RootHost, vm_id: str) -> None:
-    """Undo ``attach`` from the VM's id; the overlay, which holds the guest's changes, stays."""
-    if _backend_of(host, vm_id) == "dm-snapshot":
-        dm_snapshot.detach(vm_id, _lock(host))
+def detach(host: RootHost, entry: Entry) -> None:
+    """Undo ``attach``; the overlay, which holds the guest's changes, stays."""
+    if entry.disk_backend == "dm-snapshot":
+        dm_snapshot.detach(entry.vm_id, _lock(host))
 
 
 def require_idle(entry: Entry) -> None:

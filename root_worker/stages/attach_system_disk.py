@@ -19,8 +19,8 @@ def do(request: AttachSystemDiskRequest, host: RootHost) -> dict[str, Any]:
 
 
 def undo(request: UndoRequest, host: RootHost) -> None:
-    """Detach the disk; the overlay file stays. Refused while the VMM lives."""
+    """Detach the disk of a VM that root knows; the overlay file stays. Refused while the VMM lives."""
     policy.check(request, host.policy)
-    entry = host.registry.admit(request.vm_id, request.generation)
-    system_disk.require_idle(entry)
-    system_disk.detach(host, request.vm_id)
+    if entry := host.registry.fence(request.vm_id, request.generation):
+        system_disk.require_idle(entry)
+        system_disk.detach(host, entry)

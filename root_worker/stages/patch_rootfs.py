@@ -10,7 +10,7 @@ from pathlib import Path
 
 from banger.contracts import fstab
 from banger.contracts.errors import StageFailedError
-from banger.contracts.ext4 import File, look, put, read_file
+from banger.contracts.ext4 import File, Survey, damaged, put, survey
 from banger.contracts.requests import PatchRootfsRequest
 from root_worker import policy
 from root_worker.host import RootHost
@@ -33,12 +33,22 @@ def do(request: PatchRootfsRequest, host: RootHost) -> None:
     files += _host_key(host, request.vm_id)
     with system_disk.opened(host, request.vm_id, uid) as disk:
         debugfs = UnprivilegedDebugfs(disk, uid)
-        debugfs.replay_journal()
-        before = look([_FSTAB, *(file.path for file in files)], debugfs)
+        before = _survey(files, debugfs)
         # Bytes that are no text pass through unchanged: the file is the guest's own.
-        current = (read_file(_FSTAB, _FSTAB_LIMIT, before, debugfs) or b"").decode(errors="surrogateescape")
+        current = (before.content or b"").decode(errors="surrogateescape")
         merged = fstab.merge(current, request.mounts).encode(errors="surrogateescape")
-        put([], [*files, File(_FSTAB, merged)], before, debugfs)
+        put([], [*files, File(_FSTAB, merged)], before.inodes, debugfs)
+
+
+def _survey(files: list[File], debugfs: UnprivilegedDebugfs) -> Survey:
+    paths = [_FSTAB, *(file.path for file in files)]
+    found = survey(paths, _FSTAB, _FSTAB_LIMIT, debugfs)
+    if found is None:  # not unmounted; after a clean stop there is nothing to replay
+        debugfs.replay_journal()
+        found = survey(paths, _FSTAB, _FSTAB_LIMIT, debugfs)
+    if found is None:
+        raise damaged("It cannot be read though its journal has been replayed.")
+    return found
 
 
 def _host_key(host: RootHost, vm_id: str) -> list[File]:

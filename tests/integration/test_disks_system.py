@@ -264,10 +264,10 @@ def test_a_full_guest_file_system_is_refused(host: RootHost, tmp_path: Path) -> 
     filler = tmp_path / "filler"
     filler.write_bytes(b"x" * 40 * disks.MIB)
     disks.debugfs(disk, f"write {filler} /filler", write=True)
-    big = (*disks.FILES, GuestFile(path="/etc/hosts", content="1" * 60_000))
+    script = GuestFile(path="/usr/local/lib/banger/network-up", content="#" * 16 * 1024, mode=0o755)
     with pytest.raises(StageFailedError) as caught:
-        patch_rootfs.do(disks.patch_request(files=big), host)
-    assert "/etc/hosts" in caught.value.details
+        patch_rootfs.do(disks.patch_request(files=(*disks.FILES[:-1], script)), host)
+    assert script.path in caught.value.details
 
 
 def test_what_is_no_file_system_at_all_is_refused(host: RootHost) -> None:

@@ -39,13 +39,17 @@ class FakeDebugfs:
         self.contents: dict[str, bytes] = {}
         self.broken: set[str] = set()
         self.scripts: list[str] = []
+        self.features = "Filesystem features:      has_journal extent\n"
 
     def read(self, script: str) -> bytes:
         self.scripts.append(script)
         printed = b""
         for line in script.splitlines():
-            command, path = line.split()
+            command, _, path = line.partition(" ")
             printed += echo(line)
+            if command == "features":
+                printed += self.features.encode()
+                continue
             printed += (
                 self.inodes.get(path, "").encode() if command == "stat" else self.contents.get(path, b"")
             )
@@ -213,21 +217,32 @@ def test_a_link_text_that_imitates_debugfs_does_not_pass_for_success() -> None:
     assert verdicts["/a"] is not Verdict.APPLIED
 
 
-def test_a_file_is_read_only_after_its_type_and_size_were_looked_at() -> None:
-    debugfs = FakeDebugfs(a=stat_text(size=3), b=stat_text(size=1 << 40), c=stat_text("directory", 0o755))
+def test_a_survey_looks_and_reads_in_one_session() -> None:
+    debugfs = FakeDebugfs(a=stat_text(size=3))
     debugfs.contents["/a"] = b"abc"
-    before = ext4.look(["/a", "/b", "/c", "/d"], debugfs)
-    assert ext4.read_file("/a", 100, before, debugfs) == b"abc"
-    assert ext4.read_file("/d", 100, before, debugfs) is None
-    read = len(debugfs.scripts)
-    for path in ("/b", "/c"):
-        with pytest.raises(StageFailedError):
-            ext4.read_file(path, 100, before, debugfs)
-    assert len(debugfs.scripts) == read
+    found = ext4.survey(["/a", "/d"], "/a", 100, debugfs)
+    assert found is not None
+    assert found.content == b"abc"
+    assert found.inodes.keys() == {"/", "/a", "/d"}
+    absent = ext4.survey(["/a", "/d"], "/d", 100, debugfs)
+    assert absent is not None
+    assert absent.content is None
+    assert len(debugfs.scripts) == 2
 
 
-def test_a_file_that_is_shorter_than_its_inode_says_is_not_taken() -> None:
-    debugfs = FakeDebugfs(a=stat_text(size=4))
+@pytest.mark.parametrize("features", ["", "Filesystem features:      has_journal needs_recovery extent\n"])
+def test_nothing_is_made_of_a_file_system_before_its_journal_is_replayed(features: str) -> None:
+    debugfs = FakeDebugfs()
+    debugfs.features = features
+    debugfs.inodes["/"] = "half of it"
+    assert ext4.survey(["/a"], "/a", 100, debugfs) is None
+
+
+@pytest.mark.parametrize(
+    "inode", [stat_text(size=1 << 40), stat_text("directory", 0o755), stat_text("symlink"), stat_text(size=4)]
+)
+def test_a_file_that_is_none_or_too_large_or_shorter_than_it_says_is_not_taken(inode: str) -> None:
+    debugfs = FakeDebugfs(a=inode)
     debugfs.contents["/a"] = b"abc"
-    with pytest.raises(StageFailedError):
-        ext4.read_file("/a", 100, ext4.look(["/a"], debugfs), debugfs)
+    with pytest.raises(StageFailedError, match="/a in the guest's file system"):
+        ext4.survey(["/a"], "/a", 100, debugfs)

@@ -23,9 +23,6 @@ def _runs(pid: int) -> bool:
         return False
 
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: starts a program as another uid")
-
-
 def test_returns_the_code_and_both_streams() -> None:
     completed = shell.run((SH, "-c", "echo out; echo err >&2; exit 3"), deadline_s=5, good=(3,))
     assert completed == shell.Completed(3, b"out\n", b"err\n")
@@ -50,9 +47,9 @@ def test_the_environment_is_fixed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert dict(line.split("=", 1) for line in printed) == shell.ENVIRONMENT
 
 
-def test_output_above_the_bound_is_dropped_and_does_not_block() -> None:
-    completed = shell.run((shell.tool("head"), "-c", "5000000", "/dev/zero"), deadline_s=5, max_output=1000)
-    assert completed.stdout == bytes(1000)
+def test_output_above_the_bound_fails_in_the_program() -> None:
+    with pytest.raises(ToolFailedError, match="head ended with 1"):
+        shell.run((shell.tool("head"), "-c", "5000000", "/dev/zero"), deadline_s=5, max_output=1000)
 
 
 def test_the_deadline_kills_the_whole_group() -> None:
@@ -87,18 +84,6 @@ def test_a_relative_program_is_refused() -> None:
         shell.run(("cat",), deadline_s=5)
 
 
-@pytest.mark.parametrize("mode", [0o775, 0o757])
-def test_a_binary_that_others_can_write_is_refused(tmp_path: Path, mode: int) -> None:
-    program = tmp_path / "tool"
-    program.write_text("#!/bin/sh\n")
-    program.chmod(mode)
-    link = tmp_path / "link"
-    link.symlink_to(program)
-    for name in (program, link):
-        with pytest.raises(ToolFailedError, match="root alone can write"):
-            shell.run((str(name),), deadline_s=5)
-
-
 def test_a_missing_tool_names_itself_and_the_way_out() -> None:
     with pytest.raises(ToolFailedError, match="no-such-tool is not installed"):
         shell.tool("no-such-tool")
@@ -110,16 +95,6 @@ def test_the_log_line_can_be_pasted(caplog: pytest.LogCaptureFixture) -> None:
     assert "/bin/sh -c 'exit 0' -> 0" in caplog.text
 
 
-@needs_root
-def test_as_uid_holds_no_privilege_and_cannot_gain_any() -> None:
-    status = shell.run((shell.tool("cat"), "/proc/self/status"), deadline_s=5, as_uid=300_007).stdout.decode()
-    held = {key: value.split() for key, value in (line.split(":", 1) for line in status.splitlines())}
-    assert held["Uid"] == held["Gid"] == ["300007"] * 4
-    assert held["Groups"] == []
-    assert {held[f"Cap{which}"][0] for which in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {"0" * 16}
-    assert held["NoNewPrivs"] == ["1"]
-
-
-def test_as_uid_refuses_root() -> None:
+def test_a_sandbox_for_root_is_refused() -> None:
     with pytest.raises(ValueError, match="unprivileged"):
-        shell.run((SH, "-c", ":"), deadline_s=5, as_uid=0)
+        shell.sandboxed(0, max_file=None)
