@@ -105,16 +105,24 @@ def sandboxed(uid: int, *, max_file: int | None) -> tuple[str, ...]:
     No groups, no capabilities and no way to gain any; no network, no System V IPC, no process of others to
     signal; bounded memory, processor time and processes; files of ``max_file`` bytes (None: unbounded).
     """
-    if uid < 1:
-        raise ValueError(f"uid {uid} is not an unprivileged one")
     limits = SANDBOX_LIMITS | ({} if max_file is None else {"fsize": max_file})
     return (
         *(tool("unshare"), "--net", "--ipc", "--pid", "--fork", "--"),
         # Signals such as SIGXFSZ spare the first process of a namespace, so the program is not that.
         *(tool("setsid"), "--fork", "--wait"),
         *(tool("prlimit"), *(f"--{name}={limit}" for name, limit in limits.items()), "--"),
-        *(tool("setpriv"), f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--no-new-privs"),
-        *("--bounding-set=-all", "--inh-caps=-all", "--"),
+        *unprivileged(uid),
+    )
+
+
+def unprivileged(uid: int, groups: Collection[int] = ()) -> tuple[str, ...]:
+    """Return the words that run a program as ``uid`` and gid, with these groups, without a way back."""
+    if uid < 1:
+        raise ValueError(f"uid {uid} is not an unprivileged one")
+    return (
+        *(tool("setpriv"), f"--reuid={uid}", f"--regid={uid}"),
+        f"--groups={','.join(map(str, groups))}" if groups else "--clear-groups",
+        *("--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--"),
     )
 
 
