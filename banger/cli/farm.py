@@ -75,12 +75,12 @@ def logs(
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
 ) -> int:
-    """Print the services' logs.
+    """Print the services' logs. Needs root.
 
     \b
     Examples:
-      banger farm logs root-worker
-      banger farm logs -f
+      sudo banger farm logs root-worker
+      sudo banger farm logs -f
     """
     from banger.embedded import control
 

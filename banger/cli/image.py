@@ -62,8 +62,8 @@ def build(
 
     \b
     Examples:
-      banger image build micro
-      banger image build debian --include git --include make --name ci
+      sudo banger image build micro
+      sudo banger image build debian --include git --include make --name ci
     """
     from banger.accelerator import probe
     from banger.images import build_image
@@ -154,11 +154,11 @@ def delete(
         ),
     ],
 ) -> int:
-    """Delete images, and kernels that no image needs any more. Refused while a VM uses one.
+    """Delete images, and kernels that no image needs any more. Refused while a VM uses one. Needs root.
 
     \b
     Examples:
-      banger image delete ci
+      sudo banger image delete ci
     """
     catalogue, users = catalogue_of(ctx), _users(session_of(ctx))
     worst = 0

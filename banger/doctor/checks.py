@@ -15,7 +15,7 @@ def examine(facts: Facts) -> list[Check]:
     return [
         *(tool_check(tool, facts) for tool in TOOLS),
         *(tun(facts), bridge(facts), nftables(facts), loop(facts)),
-        *(worker_user(facts), cgroup(facts), state_directory(facts)),
+        *(worker_user(facts), owner(facts), cgroup(facts), state_directory(facts)),
         *(reflink(facts), snapshot_target(facts), disk_backend(facts), vmm(facts), accelerator(facts)),
         *(images(facts), redis(facts)),
         *(() if facts.redis.problem else (redis_policy(facts), redis_append_only(facts), queues(facts))),
@@ -84,6 +84,18 @@ def worker_user(facts: Facts) -> Check:
     return fail(
         "worker user", f"no user {name}", meaning, f"useradd --system --user-group --no-create-home {name}"
     )
+
+
+def owner(facts: Facts) -> Check:
+    """Who may use the farm without sudo, and can they?"""
+    found, meaning = facts.owner, "the owner's banger needs no sudo; other users have no farm here"
+    who = found.name or "nobody: root alone uses this farm"
+    if found.problems:
+        remedy = "sudo banger farm down; sudo banger farm up; for a mode: chmod 600"
+        return fail("owner", f"{who}: {'; '.join(found.problems)}", meaning, remedy)
+    if found.asking in ("root", found.name):
+        return ok("owner", who, meaning)
+    return warn("owner", f"{who}, and you are {found.asking}", meaning, "Set owner, and start the farm anew.")
 
 
 def cgroup(facts: Facts) -> Check:

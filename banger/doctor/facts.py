@@ -66,6 +66,14 @@ class DiskFacts(NamedTuple):
     reflink: bool | None
 
 
+class OwnerFacts(NamedTuple):
+    """The farm's owner (empty: root alone), who asks, and what is amiss with what the owner has."""
+
+    name: str
+    asking: str
+    problems: tuple[str, ...] = ()
+
+
 class Facts(NamedTuple):
     """All that the checks judge. A tool's version is None where it is not installed."""
 
@@ -73,6 +81,7 @@ class Facts(NamedTuple):
     tools: dict[str, str | None]
     worker_user: str
     worker_user_exists: bool
+    owner: OwnerFacts
     tun: bool
     bridge: bool
     nftables: bool | None

@@ -21,6 +21,7 @@ from banger.contracts.errors import BangerError, ToolFailedError
 from banger.contracts.names import HostPaths
 from banger.contracts.queues import CONTROL, root_queue, work_queue
 from banger.doctor.facts import TOOLS, DiskFacts, Facts, KvmFacts, RedisFacts, Tool
+from banger.doctor.ownership import ask_owner
 from banger.images.catalogue import Catalogue
 from banger.records import Records
 from banger.settings import Settings
@@ -40,6 +41,7 @@ def gather(settings: Settings) -> Facts:
         tools={tool.name: _version(tool) for tool in TOOLS},
         worker_user=settings.worker_user,
         worker_user_exists=_user_exists(settings.worker_user),
+        owner=ask_owner(settings.paths),
         tun=Path("/dev/net/tun").exists(),
         bridge=_has_bridges(),
         nftables=_succeeds("nft", "list", "tables") if root else None,

@@ -14,7 +14,7 @@ import banger.doctor
 from banger import disk_backend
 from banger.cli import main
 from banger.doctor import Check, Facts, examine, gather, gathering
-from banger.doctor.facts import TOOLS, DiskFacts, KvmFacts, RedisFacts
+from banger.doctor.facts import TOOLS, DiskFacts, KvmFacts, OwnerFacts, RedisFacts
 from banger.settings import Settings
 from banger.shell import Completed
 
@@ -23,6 +23,7 @@ HEALTHY = Facts(
     tools={tool.name: "1.0" for tool in TOOLS},
     worker_user="banger",
     worker_user_exists=True,
+    owner=OwnerFacts("alice", "root"),
     tun=True,
     bridge=True,
     nftables=True,
@@ -57,6 +58,8 @@ def test_a_healthy_host_has_nothing_to_mend() -> None:
         ("nftables", {"nftables": None}, "warn", "unknown"),
         ("loop", {"loop": False}, "warn", "no /dev/loop-control"),
         ("worker user", {"worker_user_exists": False}, "fail", "no user banger"),
+        ("owner", {"owner": OwnerFacts("alice", "bob")}, "warn", "alice, and you are bob"),
+        ("owner", {"owner": OwnerFacts("alice", "alice", ("x is open",))}, "fail", "alice: x is open"),
         ("state directory", {"disk": DiskFacts("/s", "ext4", 500, True)}, "fail", "/s on ext4, 0.5 GiB free"),
         ("state directory", {"disk": DiskFacts("/s", "xfs", 5120, True)}, "warn", "/s on xfs, 5.0 GiB free"),
         ("images", {"images": ()}, "warn", "none yet"),

@@ -13,6 +13,7 @@ from farm_facts import VM
 from banger import keyring, settings
 from banger.contracts.errors import InvalidInputError, UnavailableError
 from banger.contracts.names import HostPaths
+from banger.doctor.ownership import ask_owner
 from banger.embedded import owner
 from banger.embedded.credentials import Credentials
 from banger.keyring import OwnerKeys, keys_of_this_user
@@ -134,3 +135,26 @@ def test_root_enters_guests_with_the_farms_key_and_a_stranger_with_none(
         _ = keys_of_this_user(paths).identity
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert keys_of_this_user(paths) is paths
+
+
+def test_the_doctor_finds_what_the_owner_lacks(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = HostPaths(home / "state", home / "run")
+    monkeypatch.setattr(pwd, "getpwuid", lambda _uid: pwd.struct_passwd(("alice", "", 0, 0, "", "", "")))
+    monkeypatch.setitem(USERS, "alice", os.getuid())
+    assert ask_owner(paths) == ("", "alice", ())
+    paths.state.mkdir()
+    paths.owner_key.write_text("ssh-ed25519 AAAA alice\n")
+    own = home / ".config/banger"
+    for name in ("farm.json", "ssh/id_ed25519"):
+        (own / name).touch(0o600)
+    paths.spool.mkdir(parents=True)
+    assert ask_owner(paths) == ("alice", "alice", ())
+    (own / "farm.json").chmod(0o640)
+    (own / "ssh/id_ed25519").unlink()
+    (own / "ssh/id_ed25519.pub").write_text("ssh-ed25519 BBBB alice\n")
+    paths.spool.rmdir()
+    mode, missing, other, spool = ask_owner(paths).problems
+    assert "farm.json has mode 0640" in mode
+    assert missing.endswith("No such file or directory")
+    assert "is not the key that guests admit" in other
+    assert spool.endswith("is not alice's")
