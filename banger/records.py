@@ -6,6 +6,7 @@ A record is changed only here and by the journal's scripts, each one atomic. The
     banger:vm:ID:events     stream  its timeline
     banger:job:JOB          hash    a run of a pipeline: state, the mark of each step
     banger:job:JOB:output   stream  what its command printed
+    banger:job:JOB:cancel   string  there when it is to stop
     banger:name:NAME        string  the id of the VM with this name
     banger:host:HOST:leases hash    VM id -> slot:memory_mib:vcpus
     banger:hosts            hash    host -> what it last said of itself
@@ -32,9 +33,11 @@ from banger.contracts.errors import (
     from_wire,
 )
 from banger.contracts.journal import (
+    ENDED_TTL_S,
     FARM_EVENTS,
     SERVING_TTL_S,
     VM_EVENTS_MAX,
+    cancel_key,
     job_key,
     leases_key,
     name_key,
@@ -49,13 +52,12 @@ from banger.events import event_json
 from banger.hosts import HostImage, HostInfo
 from banger.pipelines import PIPELINES, Pipeline
 from banger.placement import Used
-from banger.scripts import BEGIN, CANCEL, RESERVE
+from banger.scripts import BEGIN, RESERVE
 from banger.states import State
 
 HOSTS = "banger:hosts"
 _ENDED = ("done", "failed")
 _REFUSED_TTL_S = 3600
-_CANCELLED_TTL_S = 3600  # for a job that has not come yet
 
 
 class Record(BaseModel):
@@ -97,7 +99,6 @@ class Job(BaseModel):
     pipeline: str
     state: str
     params: dict[str, Any] = {}
-    cancel: bool = False
     touched_ms: int = 0
     rings: int = 0
     error: dict[str, Any] | None = None
@@ -185,13 +186,14 @@ class Records:
         }
         reply = self.redis.eval(
             RESERVE,
-            6,
+            7,
             vm_key(vm_id),
             job_key(job),
             name_key(spec.name),
             leases_key(host.name),
             vm_events_key(vm_id),
             FARM_EVENTS,
+            cancel_key(job),
             json.dumps({"id": vm_id} | _room(spec, host)),
             json.dumps(_flat(record)),
             json.dumps(
@@ -231,11 +233,12 @@ class Records:
         """
         reply = self.redis.eval(
             BEGIN,
-            4,
+            5,
             vm_key(vm_id),
             job_key(job),
             vm_events_key(vm_id),
             FARM_EVENTS,
+            cancel_key(job),
             job,
             pipeline.name,
             ",".join(sorted(pipeline.before)),
@@ -264,14 +267,13 @@ class Records:
         """Return a job, or None where it is not known (any more)."""
         fields = self.redis.hgetall(job_key(job))
         if "state" not in fields:
-            return None  # it never was, or is only wished away so far
+            return None  # it never was, or was rung a moment after it was forgotten
         return Job(
             id=job,
             vm=fields["vm"],
             pipeline=fields["pipeline"],
             state=fields["state"],
             params=json.loads(fields.get("params", "{}")),
-            cancel="cancel" in fields,
             touched_ms=int(fields.get("touched", 0)),
             rings=int(fields.get("rings", 0)),
             error=json.loads(fields["error"]) if "error" in fields else None,
@@ -291,7 +293,7 @@ class Records:
                 details=f"job {job} of VM {known.vm}",
                 resolution="Wait for its end.",
             )
-        self.redis.eval(CANCEL, 1, job_key(job), _CANCELLED_TTL_S)
+        self.redis.set(cancel_key(job), "1", ex=ENDED_TTL_S)
 
     def rang(self, job: str) -> None:
         """Note that a job was sent again just now; the next claim of a step forgets how often."""
@@ -300,7 +302,7 @@ class Records:
 
     def cancelled(self, job: str) -> bool:
         """Tell whether a job was asked to stop."""
-        return bool(self.redis.hexists(job_key(job), "cancel"))
+        return bool(self.redis.exists(cancel_key(job)))
 
     def refuse(self, vm_id: str, job: str, pipeline: str, error: dict[str, Any]) -> None:
         """Tell the one who asked that a job was refused; nothing was changed."""

@@ -1,6 +1,6 @@
 """The scripts that make records and hand them out; the ones that both workers need are the journal's.
 
-A job may be cancelled before it is there: its hash then holds the wish alone, and no state.
+A job may be cancelled before it is there.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ RESERVE = (
     TELL
     + _CLOCK
     + """
-local vm, job, name, leases, vm_events, farm_events = unpack(KEYS)
+local vm, job, name, leases, vm_events, farm_events, cancel = unpack(KEYS)
 local want, record, fields = cjson.decode(ARGV[1]), cjson.decode(ARGV[2]), cjson.decode(ARGV[3])
 local event = ARGV[4]
 if redis.call('HEXISTS', job, 'state') == 1 or redis.call('EXISTS', vm) == 1 then return {'again'} end
-if redis.call('DEL', job) == 1 then return {'cancelled'} end
+if redis.call('EXISTS', cancel) == 1 then return {'cancelled'} end
 local owner = redis.call('GET', name)
 if owner then return {'taken', owner} end
 local taken, memory, vcpus = {}, want.memory, want.vcpus
@@ -50,14 +50,14 @@ BEGIN = (
     TELL
     + _CLOCK
     + """
-local vm, job, vm_events, farm_events = unpack(KEYS)
+local vm, job, vm_events, farm_events, cancel = unpack(KEYS)
 local id, pipeline, before, during, starts, params, event, needs_slot = unpack(ARGV)
 local state = redis.call('HGET', vm, 'state')
 if not state then return {'gone', ''} end
 local holder = redis.call('HGET', vm, 'job')
 if holder == id then return {'again', ''} end
 if redis.call('HEXISTS', job, 'state') == 1 then return {'over', ''} end
-if redis.call('DEL', job) == 1 then return {'cancelled', ''} end
+if redis.call('EXISTS', cancel) == 1 then return {'cancelled', ''} end
 local busy = holder and redis.call('HGET', 'banger:job:' .. holder, 'state')
 if busy == 'running' or busy == 'unwinding' then return {'busy', holder} end
 if not string.find(',' .. before .. ',', ',' .. state .. ',', 1, true) then return {'state', state} end
@@ -70,9 +70,3 @@ tell(vm_events, farm_events, event)
 return {'ok', ''}
 """
 )
-
-CANCEL = """
-local job, ttl = KEYS[1], ARGV[1]
-redis.call('HSET', job, 'cancel', '1')
-if redis.call('HEXISTS', job, 'state') == 0 then redis.call('EXPIRE', job, ttl) end
-"""

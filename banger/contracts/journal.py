@@ -36,6 +36,11 @@ def job_key(job: str) -> str:
     return f"banger:job:{job}"
 
 
+def cancel_key(job: str) -> str:
+    """Return the key that is there when a job is to stop: its own, since whoever asks may write no more."""
+    return f"banger:job:{job}:cancel"
+
+
 def name_key(name: str) -> str:
     """Return the key that holds the id of the VM with this name."""
     return f"banger:name:{name}"
@@ -90,7 +95,7 @@ end
 _CLAIM = (
     TELL
     + """
-local vm, job, vm_events, farm_events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local vm, job, vm_events, farm_events, cancel = unpack(KEYS)
 local step, generation, token, lease_ms, attempts, unwinding, event, requires =
   ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1', ARGV[7], ARGV[8]
 local clock = redis.call('TIME')
@@ -113,7 +118,7 @@ end
 local mine = token .. '|' .. string.format('%d', now + lease_ms) .. '|' .. string.format('%d', attempt)
 redis.call('HSET', job, 's:' .. step, mine, 'touched', string.format('%d', now))
 if attempt > attempts then return {'exhausted', attempt} end
-if not unwinding and redis.call('HGET', job, 'cancel') then return {'cancelled', attempt} end
+if not unwinding and redis.call('EXISTS', cancel) == 1 then return {'cancelled', attempt} end
 for required in string.gmatch(requires, '[^,]+') do
   if redis.call('HGET', job, 's:' .. required) == 'failed' then return {'blocked', attempt} end
 end
@@ -219,8 +224,9 @@ class Journal:
         """Claim a step for this delivery; only ``Verdict.GO`` allows to act."""
         reply = self.redis.eval(
             _CLAIM,
-            4,
+            5,
             *_keys(call),
+            cancel_key(call.job),
             call.step,
             call.generation,
             token,
