@@ -22,6 +22,12 @@ class FarmRedis(redis.Redis):
                 details=str(error),
                 resolution="Check BANGER_REDIS_URL, or the farm's own file with `banger config show`.",
             ) from error
+        except redis.exceptions.NoPermissionError as error:
+            raise UnavailableError(
+                "Redis does not allow this user to do that",
+                details=str(error),
+                resolution="`banger redis acl` shows who may do what, and what Redis should have been told.",
+            ) from error
         except (redis.ConnectionError, redis.TimeoutError) as error:
             raise UnavailableError(
                 "Redis cannot be reached",

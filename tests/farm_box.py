@@ -31,6 +31,7 @@ from banger.records import Records
 from banger.settings import Settings, load_settings
 
 DEADLINE_S = 30.0
+THIEF = "thief"  # the name of connections whose refusals are what their test is about
 
 T = TypeVar("T")
 Change = Callable[[Plan], Plan]
@@ -79,6 +80,14 @@ class Box:
     def admin(self) -> Records:
         """The farm's memory, for tests that write what no role of the farm's own may."""
         return Records(connect(self.url("admin")))
+
+    def denied(self) -> list[str]:
+        """Return what Redis has refused to the farm's own users so far, one line each."""
+        return [
+            f"{one['username']}: {one['reason']} {one['object']} ({one['context']})"
+            for one in self.admin.redis.acl_log()
+            if one["client-info"]["name"] != THIEF
+        ]
 
     def pid(self, service: str) -> int:
         """Return a service's process."""
@@ -186,6 +195,8 @@ def farm_box(
                     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
                     box.up()
                 yield box
+                with inside(network):
+                    assert not box.denied(), "a role of the farm's needs a right that it does not have"
             finally:
                 with inside(network):
                     delete_all(box)

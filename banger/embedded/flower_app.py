@@ -13,5 +13,8 @@ from banger.settings import load_settings
 
 def __getattr__(name: str) -> Celery:
     if name in ("app", "celery"):
-        return celery_app("banger.flower", load_settings().redis())
+        app = celery_app("banger.flower", load_settings().redis())
+        # It starts to listen with a broadcast to workers: its user may send that to nobody's exchange alone.
+        app.conf.control_exchange = "flowernull"
+        return app
     raise AttributeError(name)

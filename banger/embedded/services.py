@@ -134,7 +134,7 @@ def flower_argv(credentials: Credentials) -> tuple[str, ...]:
     return (
         *(sys.executable, "-m", "celery", "-A", "banger.embedded.flower_app", "flower"),
         *("--address=127.0.0.1", f"--port={credentials.flower_port}"),
-        *("--read-only", f"--max-tasks={FLOWER_MAX_TASKS}"),
+        *("--read-only", "--enable-events=False", f"--max-tasks={FLOWER_MAX_TASKS}"),
     )
 
 
