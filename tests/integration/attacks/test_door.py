@@ -259,7 +259,7 @@ def test_a_ticket_is_used_once_whatever_redis_remembers(target):
     again = target.witness("53")
     captured = message(again)
     assert target.send(captured) == ["tap undo"]
-    client, before = target.farm.box.farm.redis, target.refusals()
+    client, before = target.farm.box.admin.redis, target.refusals()
     client.hdel(job_key(again.job), f"s:{again.step}")  # as if the step had never been done
     assert target.send(captured) == []
     assert target.refusals() == before + 1
