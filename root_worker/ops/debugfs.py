@@ -7,6 +7,7 @@ whatever is renamed meanwhile.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -24,6 +25,8 @@ class UnprivilegedDebugfs:
     def __init__(self, disk: int, uid: int) -> None:
         self._disk = disk
         self._uid = uid
+        found = os.fstat(disk)  # nobody makes a file larger than it is; a device cannot be
+        self._size = found.st_size if stat.S_ISREG(found.st_mode) else None
 
     def replay_journal(self) -> None:
         """Bring a disk that was not unmounted up to date; StageFailedError when it is damaged."""
@@ -34,7 +37,7 @@ class UnprivilegedDebugfs:
                 deadline_s=_DEADLINE_S,
                 good=REPLAY_JOURNAL_GOOD,
                 pass_fds=(self._disk,),
-                sandbox=sandboxed(self._uid, max_file=None),
+                sandbox=sandboxed(self._uid, max_file=self._size),
             )
         except ToolFailedError as error:
             raise damaged(error.details) from error
@@ -46,7 +49,7 @@ class UnprivilegedDebugfs:
     def write(self, contents: Sequence[bytes], script: Callable[[Sequence[str]], str]) -> bytes:
         """Run a script with write access, given paths of ``contents``; return stderr."""
         with _in_memory(contents) as fds:
-            return self._run(("-w",), script([_path(fd) for fd in fds]), fds, None).stderr
+            return self._run(("-w",), script([_path(fd) for fd in fds]), fds, self._size).stderr
 
     def _run(
         self, options: Sequence[str], script: str, fds: Sequence[int], max_file: int | None
