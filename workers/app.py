@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery, signals
+from pydantic import ValidationError
 
+from banger.complaints import complaints
 from banger.contracts.calls import StageCall
 from banger.contracts.errors import BangerError
 from banger.contracts.event_batches import batch_events
 from banger.contracts.json_lines import log_json_lines
 from banger.contracts.queues import BEGIN, RESERVE, UNWIND, Direction, task_name
+from banger.contracts.requests import Frozen
 from banger.contracts.runner import Next
 from banger.contracts.stages import Side, tasks_of
 from banger.dispatch import celery_app
+from banger.orders import NewVm, Order, Unwinding
 from banger.settings import Settings, load_settings
 from workers import begin, reserve, unwind
 from workers.farmhand import Farmhand
@@ -25,8 +29,12 @@ def make_app(settings: Settings) -> Celery:
     farmhand = Farmhand(app, settings)
     for stage, direction in tasks_of(Side.WORK):
         _register_stage(app, farmhand, stage, direction)
-    for name, body in ((RESERVE, reserve.run), (BEGIN, begin.run), (UNWIND, unwind.run)):
-        _register_plain(app, farmhand, name, body)
+    for name, model, body in (
+        (RESERVE, NewVm, reserve.run),
+        (BEGIN, Order, begin.run),
+        (UNWIND, Unwinding, unwind.run),
+    ):
+        _register_order(app, farmhand, name, model, body)
     signals.setup_logging.connect(log_json_lines, weak=False)
     signals.worker_ready.connect(batch_events, weak=False)
     _connect_signals(farmhand)
@@ -58,10 +66,15 @@ def _register_stage(app: Celery, farmhand: Farmhand, stage: str, direction: Dire
             raise error
 
 
-def _register_plain(app: Celery, farmhand: Farmhand, name: str, body: Any) -> None:
+def _register_order(app: Celery, farmhand: Farmhand, name: str, model: type[Frozen], body: Any) -> None:
     @app.task(name=name, shared=False, throws=(BangerError,))
-    def plain(payload: dict[str, Any]) -> None:
-        body(farmhand, payload)
+    def order(payload: dict[str, Any]) -> None:
+        try:
+            understood = model.model_validate(payload)
+        except ValidationError as error:
+            farmhand.refuse_order(payload, complaints(error))
+            return
+        body(farmhand, understood)
 
 
 def _connect_signals(farmhand: Farmhand) -> None:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from banger.contracts.errors import BangerError
 from banger.pipelines import PIPELINES
 from banger.planning import calls
 
 if TYPE_CHECKING:
+    from banger.orders import Order
     from workers.farmhand import Farmhand
 
 
-def run(farmhand: Farmhand, payload: dict[str, Any]) -> None:
-    """Begin the job ``{job, vm, pipeline, params}``, or refuse it on the VM's event stream."""
-    vm_id, job_id, pipeline = payload["vm"], payload["job"], PIPELINES[payload["pipeline"]]
+def run(farmhand: Farmhand, order: Order) -> None:
+    """Begin the job that was ordered, or refuse it on the VM's event stream."""
+    vm_id, job_id, pipeline = order.vm, order.job, PIPELINES[order.pipeline]
     try:
-        record = farmhand.records.begin(vm_id, job_id, pipeline, payload.get("params", {}))
+        record = farmhand.records.begin(vm_id, job_id, pipeline, order.params.model_dump(exclude_none=True))
     except BangerError as error:
         farmhand.records.refuse(vm_id, job_id, pipeline.name, error.to_wire())
         return

@@ -12,7 +12,8 @@ from celery import Celery
 
 from banger.connection import connect
 from banger.contracts.calls import StageCall
-from banger.contracts.errors import BangerError
+from banger.contracts.errors import BangerError, InvalidInputError
+from banger.contracts.names import is_id
 from banger.contracts.queues import CONTROL, UNWIND, Direction, work_queue
 from banger.contracts.requests import StageRequest
 from banger.contracts.runner import Effect, Next, run_step
@@ -80,6 +81,15 @@ class Farmhand:
     def ring_unwind(self, job: str) -> None:
         """Have a failed job undone."""
         send(self.app, UNWIND, work_queue(self.host.name), {"job": job})
+
+    def refuse_order(self, payload: Any, complaints: Sequence[str]) -> None:
+        """Drop an order that is not well-formed, and tell who asked, where it says who that is."""
+        log.warning("refused an order: %s", "; ".join(complaints))
+        said = payload if isinstance(payload, dict) else {}
+        vm_id, job, pipeline = (str(said.get(name)) for name in ("vm", "job", "pipeline"))
+        if is_id(vm_id) and is_id(job):
+            error = InvalidInputError("the order is not valid", details="\n".join(complaints))
+            self.records.refuse(vm_id, job, pipeline[:20], error.to_wire())
 
     def start(self) -> None:
         """Begin to say that this host is there, and to look after its jobs."""

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from banger.pipelines import PIPELINES
 from banger.planning import unwinding_calls
 
 if TYPE_CHECKING:
+    from banger.orders import Unwinding
     from workers.farmhand import Farmhand
 
 
-def run(farmhand: Farmhand, payload: dict[str, Any]) -> None:
-    """Unwind the job ``{job}``."""
-    job = farmhand.records.job(payload["job"])
+def run(farmhand: Farmhand, order: Unwinding) -> None:
+    """Unwind the job."""
+    job = farmhand.records.job(order.job)
     record = farmhand.records.get(job.vm) if job else None
     if job is None or record is None or job.state != "unwinding":
         return

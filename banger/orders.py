@@ -1,0 +1,61 @@
+"""What the front orders of a worker: a new VM, or a pipeline of one that is there.
+
+Anybody with the CLI's password can write orders, so a worker takes only what is well-formed.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from banger.contracts.names import JobId, VmId
+from banger.contracts.requests import Frozen, Signal, SizeMib
+from banger.contracts.spec import VmSpec
+from banger.pipelines import PIPELINES
+
+
+def _known(pipeline: str) -> str:
+    if pipeline not in PIPELINES:
+        raise ValueError("there is no such pipeline")
+    return pipeline
+
+
+class Params(Frozen):
+    """A job's parameters: what its stages need beside the record. Each pipeline has its own few of them."""
+
+    argv: Annotated[tuple[str, ...], Field(min_length=1, max_length=1000)] | None = None
+    timeout_s: Annotated[float, Field(ge=0, le=24 * 3600)] | None = None
+    signal: Signal | None = None
+    vcpus: Annotated[int, Field(ge=1, le=64)] | None = None
+    memory_mib: SizeMib | None = None
+    disk_mib: SizeMib | None = None
+    files: bool | None = None
+
+
+class Order(Frozen):
+    """Give this VM to this job."""
+
+    vm: VmId
+    job: JobId
+    pipeline: Annotated[str, AfterValidator(_known)]
+    params: Params = Params()
+
+    @model_validator(mode="after")
+    def _says_what_to_run(self) -> Self:
+        runs = any(row.stage == "exec" for row in PIPELINES[self.pipeline].rows)
+        if runs and not (self.params.argv and self.params.timeout_s):
+            raise ValueError("a pipeline that runs a command needs argv and timeout_s")
+        return self
+
+
+class NewVm(Order):
+    """Make this VM first."""
+
+    spec: VmSpec
+
+
+class Unwinding(Frozen):
+    """Undo what this job has done."""
+
+    job: JobId
