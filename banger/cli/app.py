@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from banger import __version__
-from banger.cli import audit, config, doctor, events, farm, host, image, kernel, key, run, vm
+from banger.cli import audit, config, doctor, events, farm, host, image, kernel, key, run, system, vm
 from banger.cli.group import command, group, require_command
 
 app = group("A job-queue worker farm for microVMs.", completion=True)
@@ -29,6 +29,7 @@ app.add_typer(image.app, name="image")
 app.add_typer(kernel.app, name="kernel")
 app.add_typer(host.app, name="host")
 app.add_typer(farm.app, name="farm")
+app.add_typer(system.app, name="system")
 app.add_typer(key.app, name="key")
 app.add_typer(audit.app, name="audit")
 command(app, "events")(events.events)

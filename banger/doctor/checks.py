@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from banger.doctor.facts import OPTIONAL_TOOLS, TOOLS, Facts, Tool
 from banger.doctor.report import Check, fail, ok, warn
 
@@ -17,7 +19,7 @@ def examine(facts: Facts) -> list[Check]:
         *(tun(facts), bridge(facts), nftables(facts), loop(facts)),
         *(worker_user(facts), owner(facts), cgroup(facts), state_directory(facts)),
         *(reflink(facts), snapshot_target(facts), disk_backend(facts), vmm(facts), accelerator(facts)),
-        *(images(facts), redis(facts)),
+        *(images(facts), *installation(facts), redis(facts)),
         *(() if facts.redis.problem else (redis_policy(facts), redis_append_only(facts), queues(facts))),
     ]
 
@@ -196,6 +198,20 @@ def images(facts: Facts) -> Check:
     return warn("images", "none yet", meaning, "banger image build micro")
 
 
+def installation(facts: Facts) -> Iterator[Check]:
+    """Is what `banger system install` made as it was made? Nothing is said where it made nothing."""
+    name, installed = "installation", facts.installation
+    meaning = "units, users, owners and modes keep the services apart from each other and from the host"
+    if installed is None:
+        return
+    for what, how in installed.drift:
+        yield fail(name, f"{what} {how}", meaning, "sudo banger system install")
+    for what, how in installed.changed:
+        yield warn(name, f"{what} {how}", meaning, f"See `systemctl cat {what}`; systemctl revert undoes it.")
+    if not installed.drift:
+        yield ok(name, installed.words, meaning)
+
+
 def redis(facts: Facts) -> Check:
     """Can Redis be reached?"""
     meaning = "Redis carries the work between the workers and remembers the VMs"
@@ -235,4 +251,5 @@ def queues(facts: Facts) -> Check:
     idle = [queue for queue, served in facts.served.items() if not served]
     if not idle:
         return ok("queues", ", ".join(facts.served), meaning)
-    return fail("queues", f"nobody serves {', '.join(idle)}", meaning, "banger farm up")
+    remedy = "sudo banger system restart" if facts.installation else "banger farm up"
+    return fail("queues", f"nobody serves {', '.join(idle)}", meaning, remedy)

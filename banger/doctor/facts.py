@@ -74,6 +74,14 @@ class OwnerFacts(NamedTuple):
     problems: tuple[str, ...] = ()
 
 
+class InstallFacts(NamedTuple):
+    """An installation under systemd in words, what has drifted of it, what the administrator changed."""
+
+    words: str
+    drift: tuple[tuple[str, str], ...]
+    changed: tuple[tuple[str, str], ...]
+
+
 class Facts(NamedTuple):
     """All that the checks judge. A tool's version is None where it is not installed."""
 
@@ -96,3 +104,4 @@ class Facts(NamedTuple):
     wanted_backend: str
     wanted_accelerator: str
     own_redis: bool
+    installation: InstallFacts | None = None

@@ -17,15 +17,16 @@ from pydantic import ValidationError
 from banger import disk_backend
 from banger.connection import connect
 from banger.contracts.accelerator import KVM, Verdict, groups_needed
-from banger.contracts.errors import BangerError, ToolFailedError
+from banger.contracts.errors import BangerError, NotFoundError, ToolFailedError
 from banger.contracts.names import HostPaths
 from banger.contracts.queues import CONTROL, root_queue, work_queue
-from banger.doctor.facts import TOOLS, DiskFacts, Facts, KvmFacts, RedisFacts, Tool
+from banger.doctor.facts import TOOLS, DiskFacts, Facts, InstallFacts, KvmFacts, RedisFacts, Tool
 from banger.doctor.ownership import ask_owner
 from banger.images.catalogue import Catalogue
 from banger.records import Records
 from banger.settings import Settings
 from banger.shell import find_tool, run
+from banger.system import control
 
 _ASK_DEADLINE_S = 10.0
 _VERSION = re.compile(r"\d+\.\d+[\w.]*")
@@ -56,6 +57,7 @@ def gather(settings: Settings) -> Facts:
         wanted_backend=settings.disk_backend,
         wanted_accelerator=settings.accelerator,
         own_redis=settings.redis_url is None,
+        installation=_installation(settings),
     )
 
 
@@ -153,6 +155,16 @@ def _farm(settings: Settings) -> tuple[RedisFacts, dict[str, bool]]:
         policy=_configured(client, "maxmemory-policy"),
         append_only=_configured(client, "appendonly"),
     ), served
+
+
+def _installation(settings: Settings) -> InstallFacts | None:
+    try:
+        found = control.status(settings)
+    except NotFoundError:
+        return None
+    made = found.manifest
+    owner = f", {made.owner}'s" if made.owner else ""
+    return InstallFacts(f"{made.version}{owner}: {len(made.services)} services", found.drift, found.loosened)
 
 
 def _configured(client: Any, name: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import logging
 import os
 import select
@@ -16,7 +17,7 @@ from urllib.parse import urlsplit
 
 from banger import disk_backend
 from banger.accelerator import probe
-from banger.contracts.errors import BangerError, InvalidInputError
+from banger.contracts.errors import BangerError, ConflictError, InvalidInputError
 from banger.embedded import credentials, layout, owner
 from banger.embedded.account import worker_account
 from banger.embedded.lock import holder
@@ -50,6 +51,7 @@ def up(
     service's last words when one cannot start; the farm is stopped again then.
     """
     _require_root("start")
+    _require_not_systemds(settings)
     from banger.embedded import network  # here and in ``down``: its library takes 0.3 s to import
 
     with _one_at_a_time(settings):
@@ -185,6 +187,16 @@ def _one_at_a_time(settings: Settings) -> Iterator[None]:
     with (control / "up.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _require_not_systemds(settings: Settings) -> None:
+    """Refuse where `banger system install` has the farm: two would share ports, state and queues."""
+    with contextlib.suppress(FileNotFoundError):
+        if json.loads(farm_paths(settings).installation.read_bytes())["services"]:
+            raise ConflictError(
+                "systemd runs the farm of this host",
+                resolution="`banger system status` shows it, `sudo banger system restart` restarts it.",
+            )
 
 
 def _require_root(verb: str) -> None:

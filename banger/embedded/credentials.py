@@ -57,9 +57,20 @@ def ensure(settings: Settings) -> Credentials:
     password: services do not share one. The file is then as it was.
     """
     old = load(settings.farm_file)
-    kept = old.redis_passwords if old else {}
     ports = choose_ports(settings, Ports(old.redis_port, old.flower_port) if old else None)
-    credentials = Credentials(
+    credentials = decide(settings, old, ports)
+    if credentials != old:
+        write_private(settings.farm_file, credentials.model_dump_json(indent=2))
+    return credentials
+
+
+def decide(settings: Settings, old: Credentials | None, ports: Ports) -> Credentials:
+    """Return the credentials for these settings, with what old ones there are kept; nothing is written.
+
+    InvalidInputError as above.
+    """
+    kept = old.redis_passwords if old else {}
+    return Credentials(
         host=settings.host,
         redis_url=_address(settings) or f"redis://127.0.0.1:{ports.redis}/0",
         redis_passwords={role: kept.get(role) or secrets.token_urlsafe(32) for role in ROLES},
@@ -69,9 +80,6 @@ def ensure(settings: Settings) -> Credentials:
         flower_password=old.flower_password if old else secrets.token_urlsafe(18),
         flower_port=ports.flower,
     )
-    if credentials != old:
-        write_private(settings.farm_file, credentials.model_dump_json(indent=2))
-    return credentials
 
 
 def _address(settings: Settings) -> str | None:

@@ -25,7 +25,8 @@ def prepare(settings: Settings, credentials: Credentials) -> None:
     account = worker_account(settings)
     for path, owner, mode in directories(settings):
         uid, gid = (account.pw_uid, account.pw_gid) if owner == settings.worker_user else (0, 0)
-        make_directory(path, uid, gid, mode)
+        # Redis' data is another user's where systemd ran the farm before.
+        make_directory(path, uid, gid, mode, contents=path == farm_paths(settings).redis)
     paths = farm_paths(settings)
     write_private(paths.redis_acl, acl_file(credentials), gid=account.pw_gid, mode=0o640)
     write_private(
@@ -41,7 +42,7 @@ def prepare(settings: Settings, credentials: Credentials) -> None:
     )
     keys = ticket_keys.ensure(settings.paths, paths.policy, account.pw_uid, account.pw_gid)
     write_private(paths.policy, json.dumps(policy(settings, keys), indent=2), mode=0o644)
-    _ensure_ssh_key(settings)
+    ensure_ssh_key(settings)
 
 
 def directories(settings: Settings) -> tuple[tuple[Path, str, int], ...]:
@@ -84,18 +85,30 @@ def policy(settings: Settings, keys: Sequence[TicketKey]) -> dict[str, object]:
     return limits | {"ticket_keys": [key.model_dump() for key in keys]}
 
 
-def make_directory(path: Path, uid: int, gid: int, mode: int) -> None:
-    """Make a directory in one of root's, or give one that is there this owner and mode."""
+def make_directory(path: Path, uid: int, gid: int, mode: int, *, contents: bool = False) -> None:
+    """Make a directory in one of root's, or give one that is there this owner and mode.
+
+    ``contents``: what in it was its former owner's changes hands with it.
+    """
     path.mkdir(parents=True, exist_ok=True)
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
+        if contents and (former := os.fstat(fd).st_uid) not in (0, uid):
+            _hand_over(fd, former, uid, gid)
         os.fchown(fd, uid, gid)
         os.fchmod(fd, mode)
     finally:
         os.close(fd)
 
 
-def _ensure_ssh_key(settings: Settings) -> None:
+def _hand_over(directory: int, former: int, uid: int, gid: int) -> None:
+    for _, directories_in, files, within in os.fwalk(".", dir_fd=directory):
+        for name in (*directories_in, *files):
+            if os.stat(name, dir_fd=within, follow_symlinks=False).st_uid == former:
+                os.chown(name, uid, gid, dir_fd=within, follow_symlinks=False)
+
+
+def ensure_ssh_key(settings: Settings) -> None:
     """Make the key as the worker's user: root writes no file into a directory that others may change."""
     key = settings.paths.identity
     if key.exists():

@@ -49,6 +49,11 @@ class FarmPaths(NamedTuple):
         return self.state / "policy.json"
 
     @property
+    def installation(self) -> Path:
+        """What `banger system install` made, where it did: systemd runs the farm then."""
+        return self.state / "install.json"
+
+    @property
     def control(self) -> Path:
         """The supervisor's lock and status."""
         return self.run / "farm"

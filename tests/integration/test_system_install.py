@@ -1,0 +1,267 @@
+"""`banger system`, whole, on a machine of its own: what it makes, mends, tells and takes away."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from system_box import SystemBox, system_box
+
+pytestmark = pytest.mark.integration
+
+UNITS = Path("/etc/systemd/system")
+SERVICES = ["redis", "network", "worker", "root-worker", "flower"]
+# On systemd's scale from 0 (nothing is open) to 10.
+EXPOSURE = {"redis": 2.0, "network": 3.5, "worker": 2.0, "root-worker": 4.5, "flower": 2.0}
+
+
+@pytest.fixture
+def box() -> Iterator[SystemBox]:
+    with system_box() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def installed() -> Iterator[SystemBox]:
+    """One installation for all tests that leave it as it was."""
+    with system_box() as made:
+        made.good("system", "install")
+        yield made
+
+
+def test_a_purge_leaves_nothing_of_an_installation(box: SystemBox) -> None:
+    before = box.listing()
+    box.good("system", "install")
+    assert box.listing() != before
+    box.good("system", "uninstall", "--purge")
+    assert box.listing() == before
+
+
+def test_a_second_installation_changes_nothing(installed: SystemBox) -> None:
+    digests = "sha256sum /etc/banger/credentials/* /var/lib/banger/farm.json /etc/passwd"
+    before = installed.shell(digests)
+    installed.told_systemd()
+    said = installed.json("system", "install")
+    assert {one["what"] for one in said} == {"unchanged", "kept"}
+    assert [one["name"] for one in said if one["what"] == "kept"] == ["/etc/banger/config.toml"]
+    units = " ".join(f"banger-{name}.service" for name in SERVICES)
+    assert installed.told_systemd() == ["enable --quiet banger.target", f"start banger.target {units}"]
+    assert installed.shell(digests) == before
+
+
+def test_a_dry_run_tells_all_and_does_nothing(box: SystemBox) -> None:
+    before = box.listing()
+    planned = box.json("system", "install", "--dry-run")
+    table = box.good("system", "install", "--dry-run")
+    assert box.listing() == before
+    assert not box.told_systemd()
+    box.good("system", "install")
+    for one in (*planned["directories"], *planned["files"]):
+        assert one["path"] in table
+        found = box.shell(f"stat -c '%U 0%a' {one['path']}").split()
+        assert found[0] == one["owner"]
+        assert int(found[1], 8) == int(one["mode"], 8)
+
+
+def test_what_runs_is_started_in_order_and_told_to_systemd(box: SystemBox) -> None:
+    box.good("system", "install")
+    units = " ".join(f"banger-{name}.service" for name in SERVICES)
+    assert box.told_systemd() == [
+        "daemon-reload",
+        "enable --quiet banger.target",
+        f"restart {units}",
+        f"start banger.target {units}",
+    ]
+
+
+def test_systemd_understands_the_units(installed: SystemBox) -> None:
+    """systemd-analyze complains of what it does not know, and of programs that are not there."""
+    names = " ".join(str(UNITS / f"banger-{name}.service") for name in SERVICES)
+    ended = installed.run("systemd-analyze", "verify", "--man=no", *names.split())
+    said = [line for line in ended.err.splitlines() if "banger" in line]
+    assert (ended.code, said) == (0, [])
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_unit_is_no_more_exposed_than_it_was(installed: SystemBox, name: str) -> None:
+    limit = int(EXPOSURE[name] * 10)
+    unit = str(UNITS / f"banger-{name}.service")
+    ended = installed.run(
+        "systemd-analyze", "security", "--no-pager", "--offline=true", f"--threshold={limit}", unit
+    )
+    assert ended.code == 0, ended.out
+
+
+@pytest.mark.parametrize(
+    ("script", "drift"),
+    [
+        ("chmod 0666 {units}/banger-worker.service", "banger-worker.service has mode 0666, not 0644"),
+        ("echo x >> {units}/banger-root-worker.service", "banger-root-worker.service was changed"),
+        ("chown banger /var/lib/banger/registry", "/var/lib/banger/registry belongs to banger, not to root"),
+        ("chmod 0644 /etc/banger/credentials/worker.env", "worker.env has mode 0644, not 0600"),
+        ("rm {units}/banger-flower.service", "banger-flower.service is gone"),
+        ("chown banger /var/lib/banger/policy.json", "policy.json belongs to banger, not to root"),
+        ("userdel banger-flower", "user banger-flower does not exist"),
+        ("systemctl stop banger-worker.service", "banger-worker.service does not run: inactive"),
+    ],
+)
+def test_drift_is_named_by_status_and_doctor_and_mended_by_install(
+    installed: SystemBox, script: str, drift: str
+) -> None:
+    assert installed.banger("system", "status").code == 0
+    installed.shell(script.format(units=UNITS))
+    status = installed.banger("system", "status")
+    assert status.code == 3
+    assert drift in status.out
+    found = [check for check in installed.json("doctor") if check["name"] == "installation"]
+    assert any(drift in check["found"] for check in found)
+    assert {(check["status"], check["remedy"]) for check in found} == {("fail", "sudo banger system install")}
+    installed.good("system", "install")
+    assert installed.banger("system", "status").code == 0
+
+
+def test_a_key_that_was_rotated_is_no_drift_and_survives_another_installation(installed: SystemBox) -> None:
+    installed.good("key", "rotate")
+    policy = installed.shell("cat /var/lib/banger/policy.json")
+    assert installed.banger("system", "status").code == 0
+    installed.good("system", "install")
+    assert installed.shell("cat /var/lib/banger/policy.json") == policy
+
+
+def test_no_service_user_can_read_what_is_anothers(installed: SystemBox) -> None:
+    """Flower and Redis read no key, and the worker nobody else's password."""
+    secrets = {
+        "/var/lib/banger/ticket.key": {"banger"},
+        "/var/lib/banger/keys/id_ed25519": {"banger"},
+        "/var/lib/banger/redis.acl": {"banger-redis"},
+        "/var/lib/banger/farm.json": set(),
+        "/etc/banger/credentials/worker.env": set(),
+        "/etc/banger/credentials/flower.env": set(),
+        "/var/lib/banger/registry": set(),
+        "/var/lib/banger/audit": set(),
+    }
+    for path, readers in secrets.items():
+        for user in ("banger", "banger-redis", "banger-flower", "nobody"):
+            enter = ("setpriv", f"--reuid={user}", f"--regid={'nogroup' if user == 'nobody' else user}")
+            ended = installed.run(*enter, "--init-groups", "--", "test", "-r", path)
+            assert (ended.code == 0) == (user in readers), f"{user} {path}"
+
+
+def test_the_installation_says_whose_it_is(box: SystemBox) -> None:
+    box.shell("mkdir -p /opt/anna; useradd --home-dir /opt/anna anna; chown anna:anna /opt/anna")
+    box.good("system", "install", "--owner", "anna")
+    made = json.loads(box.shell("cat /var/lib/banger/install.json"))
+    assert made["owner"] == "anna"
+    assert str(made["uid"]) == box.shell("id -u anna")
+    assert "anna" in box.good("system", "status")
+    assert 'owner = "anna"' in box.shell("cat /etc/banger/config.toml")
+    box.good("system", "install")  # remembers
+    assert json.loads(box.shell("cat /var/lib/banger/install.json"))["owner"] == "anna"
+
+
+def test_an_existing_configuration_is_kept_and_what_contradicts_it_is_refused(box: SystemBox) -> None:
+    box.shell("mkdir /etc/banger; printf 'host = \"kitchen\"\\n# mine\\n' > /etc/banger/config.toml")
+    box.good("system", "install")
+    assert box.shell("cat /etc/banger/config.toml") == 'host = "kitchen"\n# mine'
+    assert "root@kitchen" in box.shell(f"cat {UNITS}/banger-root-worker.service")
+    ended = box.banger("system", "install", BANGER_HOST="attic")
+    assert ended.code == 2
+    assert "host: attic (from BANGER_HOST)" in ended.err
+    box.good("system", "uninstall", "--purge")
+    assert box.shell("ls /etc/banger") == "config.toml"  # it was not ours
+
+
+def test_without_a_purge_state_and_configuration_stay_for_another_installation(box: SystemBox) -> None:
+    box.good("system", "install")
+    key = box.shell("sha256sum /var/lib/banger/ticket.key /var/lib/banger/farm.json")
+    box.shell("echo mine >> /etc/tmpfiles.d/banger.conf")
+    said = box.good("system", "uninstall")
+    assert "/etc/tmpfiles.d/banger.conf: kept: it was changed" in said
+    assert box.shell(f"ls {UNITS} | grep banger || true") == ""
+    assert box.shell("ls /etc/banger/credentials") == ""
+    assert box.banger("system", "status").code == 2
+    box.good("system", "install")
+    assert box.shell("sha256sum /var/lib/banger/ticket.key /var/lib/banger/farm.json") == key
+    box.good("system", "uninstall")
+    box.good("system", "uninstall", "--purge")
+    assert box.shell("ls /var/lib; grep banger /etc/passwd || true") == ""
+
+
+def test_another_redis_takes_the_place_of_the_farms_own(box: SystemBox) -> None:
+    box.good("system", "install")
+    box.good("system", "install", "--redis-url", "redis://10.0.0.9:6379/0")
+    assert not box.json("system", "status")["own_redis"]
+    assert box.shell(f"ls {UNITS} | grep banger-redis || true") == ""
+    assert box.shell("ls /var/lib/banger | grep 'redis[.]' || true") == ""
+    assert "@10.0.0.9:6379/0" in box.shell("cat /etc/banger/credentials/worker.env")
+    box.good("system", "install")  # remembers
+    assert "@10.0.0.9:6379/0" in box.shell("cat /etc/banger/credentials/worker.env")
+    box.good("system", "uninstall", "--purge")
+    assert box.shell("grep banger /etc/passwd || true") == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "code", "said"),
+    [
+        (("--owner", "nemo"), {}, 2, "nemo"),
+        (("--redis-url", "http://x"), {}, 2, "redis://"),
+        (("--redis-url", "redis://:@10.0.0.9/0"), {}, 2, "user"),
+        (("--redis-url", "redis://me:secret@10.0.0.9/0"), {}, 2, "names a user"),
+        ((), {"BANGER_STATE_DIR": "var/lib/banger"}, 2, "state_dir must be an absolute path"),
+        ((), {"BANGER_STATE_DIR": "/home/anna/banger"}, 2, "cannot lie in /home"),
+        ((), {"BANGER_RUN_DIR": "/opt/../tmp/x"}, 2, "run_dir must be an absolute path"),
+        ((), {"BANGER_STATE_DIR": "/opt/not/there"}, 1, "/opt/not does not exist"),
+    ],
+)
+def test_bad_input_is_refused(
+    box: SystemBox, words: tuple[str, ...], environment: dict[str, str], code: int, said: str
+) -> None:
+    ended = box.banger("system", "install", *words, **environment)
+    assert (ended.code, said in ended.err) == (code, True), ended.err
+    assert not box.told_systemd()
+
+
+def test_who_is_not_root_is_told_so(installed: SystemBox) -> None:
+    """The status is everybody's."""
+    box = installed
+    if "Permission denied" in box.as_nobody("--version").err:
+        pytest.skip("this clone is closed to other users")
+    for verb in ("install", "restart", "uninstall"):
+        ended = box.as_nobody("system", verb)
+        assert (ended.code, "only root can" in ended.err) == (2, True), ended.err
+    assert box.as_nobody("system", "status").code == 0
+
+
+def test_without_systemd_nothing_is_begun(box: SystemBox) -> None:
+    box.shell("rm -r /run/systemd/system")
+    before = box.listing()
+    ended = box.banger("system", "install")
+    assert ended.code == 1
+    assert "banger farm up" in ended.err
+    assert box.listing() == before
+
+
+def test_while_a_vm_runs_nothing_is_taken_away(box: SystemBox) -> None:
+    box.good("system", "install")
+    entry = (
+        "ticks=$(sed 's/.*) //' /proc/self/stat | cut -d' ' -f20); "
+        "boot=$(cat /proc/sys/kernel/random/boot_id); "
+        'printf \'{"vmm": {"pid": %s, "start_ticks": %s, "boot_id": "%s"}}\' '
+        f"{box.pid} $(sed 's/.*) //' /proc/{box.pid}/stat | cut -d' ' -f20) $boot "
+        "> /var/lib/banger/registry/0123456789ab.json"
+    )
+    box.shell(entry)
+    for words in ((), ("--purge",), ("--purge", "--force")):
+        ended = box.banger("system", "uninstall", *words)
+        assert (ended.code, "0123456789ab" in ended.err) == (2, True), ended.err
+    assert not [line for line in box.told_systemd() if line.startswith(("stop", "disable"))]
+    box.good("system", "uninstall", "--force")
+    assert box.shell("ls /var/lib/banger/registry") == "0123456789ab.json"
+
+
+def test_a_farm_without_systemd_and_an_installation_exclude_each_other(installed: SystemBox) -> None:
+    ended = installed.banger("farm", "up")
+    assert ended.code == 2
+    assert "banger system" in ended.err
