@@ -178,7 +178,7 @@ def _print_status(found: Status) -> None:
                 ("Version", made.version),
                 ("Installed", f"{made.installed_at:%Y-%m-%d %H:%M} UTC"),
                 ("Owner", f"{made.owner} (uid {made.uid}, gid {made.gid})" if made.owner else "root alone"),
-                ("Redis", "the farm's own" if made.own_redis else "another, see `banger config show`"),
+                ("Redis", made.redis_url or "the farm's own"),
             ]
         )
     )

@@ -19,9 +19,10 @@ from banger import disk_backend
 from banger.accelerator import probe
 from banger.contracts.errors import BangerError, ConflictError, InvalidInputError
 from banger.embedded import credentials, layout, owner
+from banger.embedded import logs as log_files
 from banger.embedded.account import worker_account
 from banger.embedded.lock import holder
-from banger.embedded.logs import LogLine, logs
+from banger.embedded.logs import LogLine
 from banger.embedded.paths import farm_paths
 from banger.embedded.plan import FarmStatus, Plan, ServiceStatus
 from banger.embedded.services import farm_plan
@@ -75,6 +76,7 @@ def up(
 
 def status(settings: Settings) -> FarmStatus:
     """Return the farm as it is now; without a supervisor, no service runs."""
+    _require_not_systemds(settings)
     paths = farm_paths(settings)
     pid = holder(paths.lock_file)
     found = FarmStatus()
@@ -88,6 +90,12 @@ def status(settings: Settings) -> FarmStatus:
     return FarmStatus(pid=pid, since=found.since, services=services)
 
 
+def logs(settings: Settings, service: str | None = None, *, follow: bool = False) -> Iterator[LogLine]:
+    """Yield the lines of one service's log, or of all; with ``follow``, wait for more without an end."""
+    _require_not_systemds(settings)
+    yield from log_files.logs(settings, service, follow=follow)
+
+
 def down(settings: Settings) -> bool:
     """Stop the farm, not the VMs, within 20 s; return whether one ran.
 
@@ -96,6 +104,7 @@ def down(settings: Settings) -> bool:
     from banger.embedded import network
 
     _require_root("stop")
+    _require_not_systemds(settings)
     ran = _stop_supervisor(settings)
     network.remove_if_unused(settings)
     return ran
@@ -195,7 +204,7 @@ def _require_not_systemds(settings: Settings) -> None:
         if json.loads(farm_paths(settings).installation.read_bytes())["services"]:
             raise ConflictError(
                 "systemd runs the farm of this host",
-                resolution="`banger system status` shows it, `sudo banger system restart` restarts it.",
+                resolution="`banger system status` shows it, `journalctl -u 'banger-*'` has its logs.",
             )
 
 

@@ -93,7 +93,7 @@ def _remember(
             owner=owner.pw_name if owner else None,
             uid=owner.pw_uid if owner else None,
             gid=owner.pw_gid if owner else None,
-            own_redis=what.own_redis,
+            redis_url=what.settings.redis_url,
             services=wanted.services,
             users=tuple(entry for entry in everything if isinstance(entry, MadeUser)),
             directories=tuple(entry for entry in everything if isinstance(entry, MadeDirectory)),

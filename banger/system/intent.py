@@ -47,12 +47,12 @@ def intent(settings: Settings) -> Intent:
     before = manifest.load(settings)
     installed = before is not None and bool(before.services)
     kept = passwords.load(settings.farm_file)
-    if installed and kept and before and not before.own_redis and settings.redis_url is None:
-        settings = settings.model_copy(update={"redis_url": kept.redis_url})
-    if installed and kept:  # what listens on these ports is this installation
-        ports = Ports(settings.redis_port or kept.redis_port, settings.flower_port or kept.flower_port)
-    else:
-        ports = choose_ports(settings, Ports(kept.redis_port, kept.flower_port) if kept else None)
+    if before and installed and settings.redis_url is None:
+        settings = settings.model_copy(update={"redis_url": before.redis_url})
+    known = Ports(kept.redis_port, kept.flower_port) if kept else Ports(0, 0)
+    ports = Ports(settings.redis_port or known.redis, settings.flower_port or known.flower)
+    if not (installed and all(ports)):  # else what listens there is this installation
+        ports = choose_ports(settings, known)
     if before and settings.owner is None:
         settings = settings.model_copy(update={"owner": before.owner or "root"})
     owner = owner_of(settings)

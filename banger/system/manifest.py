@@ -49,14 +49,18 @@ class MadeFile(_Entry):
 
 
 class Manifest(_Entry):
-    """An installation. ``owner`` is the person whose farm it is, with uid and gid; none is root's alone."""
+    """An installation.
+
+    ``owner`` is the person whose farm it is, with uid and gid; none is root's alone. ``redis_url`` is another
+    Redis' address, which holds no password; with none the farm has its own.
+    """
 
     version: str
     installed_at: datetime
     owner: str | None
     uid: int | None
     gid: int | None
-    own_redis: bool
+    redis_url: str | None
     services: tuple[str, ...]
     users: tuple[MadeUser, ...]
     directories: tuple[MadeDirectory, ...]

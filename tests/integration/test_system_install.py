@@ -192,7 +192,7 @@ def test_without_a_purge_state_and_configuration_stay_for_another_installation(b
 def test_another_redis_takes_the_place_of_the_farms_own(box: SystemBox) -> None:
     box.good("system", "install")
     box.good("system", "install", "--redis-url", "redis://10.0.0.9:6379/0")
-    assert not box.json("system", "status")["own_redis"]
+    assert box.json("system", "status")["redis_url"] == "redis://10.0.0.9:6379/0"
     assert box.shell(f"ls {UNITS} | grep banger-redis || true") == ""
     assert box.shell("ls /var/lib/banger | grep 'redis[.]' || true") == ""
     assert "@10.0.0.9:6379/0" in box.shell("cat /etc/banger/credentials/worker.env")
@@ -261,7 +261,20 @@ def test_while_a_vm_runs_nothing_is_taken_away(box: SystemBox) -> None:
     assert box.shell("ls /var/lib/banger/registry") == "0123456789ab.json"
 
 
-def test_a_farm_without_systemd_and_an_installation_exclude_each_other(installed: SystemBox) -> None:
-    ended = installed.banger("farm", "up")
-    assert ended.code == 2
-    assert "banger system" in ended.err
+@pytest.mark.parametrize("verb", ["up", "status", "logs", "down"])
+def test_a_farm_of_systemds_is_no_business_of_the_supervisors(installed: SystemBox, verb: str) -> None:
+    ended = installed.banger("farm", verb)
+    assert (ended.code, "banger system" in ended.err) == (2, True), ended.err
+
+
+def test_passwords_that_were_stolen_are_replaced_and_their_services_restarted(box: SystemBox) -> None:
+    box.good("system", "install")
+    before = box.shell("cat /etc/banger/credentials/*")
+    box.told_systemd()
+    box.shell("rm /var/lib/banger/farm.json")
+    box.good("system", "install")
+    after = box.shell("cat /etc/banger/credentials/*")
+    assert not set(before.splitlines()) & set(after.splitlines())
+    (restarted,) = [line for line in box.told_systemd() if line.startswith("restart")]
+    assert "network" not in restarted
+    assert restarted.count(".service") == 4

@@ -23,7 +23,7 @@ MADE = Manifest(
     owner=None,
     uid=None,
     gid=None,
-    own_redis=True,
+    redis_url=None,
     services=("banger-worker.service",),
     users=(MadeUser(name="banger", made=True),),
     directories=(MadeDirectory(path=STATE, owner="root", mode=0o711, made=True),),
