@@ -19,9 +19,10 @@ import pytest
 from fake_guest import BROADCAST, DEADLINE_S, FakeGuest, arp, ethernet, ipv4, ping, udp
 from netns import inside, new_network
 from pyroute2 import IPRoute
+from unguarded import lift_the_guard
 
-from banger.contracts.guest_filter import MAX_FLOWS, base_removal, script
-from banger.contracts.names import BRIDGE, mac_address, tap_name
+from banger.contracts.guest_filter import MAX_FLOWS
+from banger.contracts.names import BRIDGE, mac_address
 from banger.contracts.requests import TapRequest
 from banger.embedded import network
 from banger.settings import Settings
@@ -81,16 +82,6 @@ def boot(host: RootHost) -> Iterator[Boot]:
             return guest
 
         yield make
-
-
-def lift_the_guard(*guests: FakeGuest) -> None:
-    """Leave a plain bridge with plain taps, and the host with its addresses and its routing."""
-    subprocess.run(["nft", "-f", "-"], input=script(base_removal()), check=True)
-    with IPRoute() as ip:
-        for guest in guests:
-            (index,) = ip.link_lookup(ifname=tap_name(vm_id_of(guest.slot.number)))
-            plain = {"isolated": 0, "learning": 1, "unicast_flood": 1, "mcast_flood": 1, "group_fwd_mask": 0}
-            ip.brport("set", index=index, **plain)
 
 
 @pytest.fixture
@@ -220,7 +211,7 @@ def forged(guest: FakeGuest, neighbour: IPv4Address) -> Frames:
         return arp(2, as_mac, as_address, to) + said
 
     return {
-        "MAC of another": lambda said: ethernet(theirs, GATEWAY_MAC, IP, packet(said)),
+        "MAC of another": lambda said: ethernet(mac_address(neighbour + 1), GATEWAY_MAC, IP, packet(said)),
         "MAC of the gateway": lambda said: ethernet(GATEWAY_MAC, BROADCAST, IP, packet(said)),
         "address of another": lambda said: to_host(IP, packet(said, neighbour)),
         "address of the gateway": lambda said: to_host(IP, packet(said, GATEWAY)),
@@ -340,7 +331,7 @@ def test_only_the_guests_own_frames_get_past_its_port(boot: Boot, landed: Landed
     bad = forged(guest, neighbour)
     assert {name for name, frame in lawful(guest).items() if not landed(guest, frame)} == set()
     assert {name for name, frame in bad.items() if landed(guest, frame)} == set()
-    lift_the_guard(guest)
+    lift_the_guard(vm_id_of(2))
     assert {name for name, frame in bad.items() if not landed(guest, frame)} == set()
 
 
@@ -354,7 +345,7 @@ def test_a_tap_without_rules_is_mute(boot: Boot, landed: Landed) -> None:
 def test_a_guest_with_nat_does_not_reach(boot: Boot, heard: Heard, name: str) -> None:
     guest = boot(2, nat=True)
     assert heard(guest, reaching(guest)[name]) == set()
-    lift_the_guard(guest)
+    lift_the_guard(vm_id_of(2))
     assert heard(guest, reaching(guest)[name]) == {b"psst"}
 
 

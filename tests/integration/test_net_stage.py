@@ -152,6 +152,13 @@ def test_the_host_knows_the_guests_mac_without_asking(host: RootHost) -> None:
     assert (known["lladdr"], known["state"]) == ("02:fc:ac:10:00:02", ["PERMANENT"])
 
 
+def test_the_bridge_knows_the_guests_mac_and_where_it_is(host: RootHost) -> None:
+    tap.do(request(), host)
+    known = json.loads(tool("bridge", "-j", "fdb", "show", "br", BRIDGE))
+    mine = [(one["ifname"], one["state"]) for one in known if one["mac"] == "02:fc:ac:10:00:02"]
+    assert mine == [(tap_name(VM), "static")]  # not "permanent", which would be an address of the host's own
+
+
 def test_doing_it_twice_changes_nothing(host: RootHost) -> None:
     tap.do(request(nat=True), host)
     once = state_of(VM)
