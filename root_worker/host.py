@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from banger.contracts.names import HostPaths
 from root_worker.policy import Policy
-from root_worker.registry import Registry
+from root_worker.registry import Entry, Registry
 
 
 class RootHost(NamedTuple):
@@ -19,6 +19,10 @@ class RootHost(NamedTuple):
     def paths(self) -> HostPaths:
         """Where this host keeps things."""
         return self.policy.paths
+
+    def uid(self, entry: Entry) -> int | None:
+        """Return the uid of a VM's processes; None while it has no slot, and so no process."""
+        return self.policy.slot(entry.slot).uid if entry.slot is not None else None
 
 
 def root_host(policy: Policy) -> RootHost:

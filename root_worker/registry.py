@@ -18,18 +18,8 @@ from pydantic import BaseModel, ConfigDict
 from banger.contracts.errors import PolicyError, StaleGenerationError
 
 
-class Process(BaseModel):
-    """A process known by more than its pid: when it started (clock ticks since boot), in which boot."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    pid: int
-    start_ticks: int
-    boot_id: str
-
-
 class Entry(BaseModel):
-    """What root remembers of one VM."""
+    """What root remembers of one VM. ``launched`` is the generation that its VMM was last started for."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,9 +27,9 @@ class Entry(BaseModel):
     generation: int
     slot: int | None = None
     disk_backend: Literal["file", "dm-snapshot"] | None = None
-    vmm: Process | None = None
-    shim: Process | None = None
+    launched: int | None = None
     accelerator: Literal["kvm", "tcg"] | None = None
+    limits: tuple[str, ...] = ()
 
 
 class Registry:

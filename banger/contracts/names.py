@@ -27,6 +27,10 @@ ImageName = Annotated[str, StringConstraints(pattern=_LABEL)]
 BRIDGE = "bgr0"
 TAP_PREFIX = "bgr-"
 NFT_TABLE = "banger"
+# Where a VMM finds its kernel, and its keeper, in the root directory of all VMMs.
+KERNELS = Path("/kernels")
+KEEPER = Path("/keeper/keeper.py")
+
 FIRST_SLOT = 2  # .0 is the network, .1 the bridge
 
 
@@ -151,6 +155,11 @@ class HostPaths(NamedTuple):
     def jails(self) -> Path:
         """One root-owned directory a running VM: the VMM's sockets."""
         return self.run / "jails"
+
+    @property
+    def vmm_root(self) -> Path:
+        """The root directory of all VMMs, which only the root worker and they see."""
+        return self.run / "vmm-root"
 
     @property
     def accelerator(self) -> Path:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from banger.contracts.accelerator import Accelerator
 from banger.contracts.names import link_alias
+from banger.contracts.vmm_limits import TCG_BUFFER_MIB
 
 BINARY = Path("/usr/bin/qemu-system-x86_64")
 
@@ -68,7 +69,7 @@ def argv(machine: Machine) -> tuple[str, ...]:
         *("-display", "none"),
         *("-sandbox", SANDBOX),
         *("-machine", MACHINE),
-        *("-accel", machine.accelerator),
+        *("-accel", "kvm" if machine.accelerator == "kvm" else f"tcg,tb-size={TCG_BUFFER_MIB}"),
         *("-cpu", "host" if machine.accelerator == "kvm" else "max"),
         *("-smp", str(machine.vcpus)),
         *("-m", str(machine.memory_mib)),

@@ -61,6 +61,7 @@ def directories(settings: Settings) -> tuple[tuple[Path, str, int], ...]:
         (farm.logs, "root", 0o755),
         (host.run, "root", 0o755),
         (host.jails, "root", 0o711),
+        (host.vmm_root, "root", 0o755),
         (farm.control, "root", 0o755),
         (farm.staging, "root", 0o700),
         (farm.redis_socket.parent, worker, 0o750),

@@ -12,6 +12,7 @@ from banger.embedded.credentials import Credentials
 from banger.embedded.paths import farm_paths
 from banger.embedded.plan import Plan, Service
 from banger.embedded.view import Cover, covered_argv
+from banger.embedded.vmm_root import rooted_argv
 from banger.settings import Settings
 from banger.shell import ENVIRONMENT, find_tool
 
@@ -125,8 +126,9 @@ def worker_argv(settings: Settings) -> tuple[str, ...]:
 
 
 def root_worker_argv(settings: Settings) -> tuple[str, ...]:
-    """Return what runs the root worker."""
-    return _celery_worker("root_worker.app", f"root@{settings.host}", root_queue(settings.host), ROOT_THREADS)
+    """Return what runs the root worker, beside the VMMs' root directory."""
+    node, queue = f"root@{settings.host}", root_queue(settings.host)
+    return rooted_argv(_celery_worker("root_worker.app", node, queue, ROOT_THREADS), settings)
 
 
 def flower_argv(credentials: Credentials) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Start a VMM that is not the worker's child: through the shim, which stays with it."""
+"""Start a VMM through its keeper, which outlives the worker: as the VM's uid, in the VMMs' root directory."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from banger.contracts.names import link_alias
+from banger.contracts.names import KEEPER, HostPaths, link_alias
 from root_worker import shell
 from root_worker.ops.serial_log import SerialLog
-from root_worker.vmm import shim
-from root_worker.vmm.jail import Launched
 
 _DEADLINE_S = 10
 
@@ -21,53 +19,41 @@ _log = logging.getLogger("root_worker.spawn")
 
 
 def spawn(
+    paths: HostPaths,
     vm_id: str,
-    generation: int,
     argv: Sequence[str],
     *,
     uid: int,
     groups: Collection[int],
-    fds: Sequence[int],
+    vmm_fds: Collection[int],
+    cgroup_fds: Collection[int],
+    lock_fd: int,
     log: SerialLog,
     log_bytes: int,
-    pid_fd: int,
-) -> Launched:
-    """Start ``argv`` as ``uid`` with the descriptors ``fds`` and return its processes.
+) -> None:
+    """Start ``argv``, which sees the VMMs' root directory as ``/``, with the descriptors ``vmm_fds``.
 
-    Its output goes to the log (``log_bytes`` in both halves together); ``pid_fd`` holds the same answer
-    before the program runs. It has no capabilities, no groups but ``groups``, and cannot gain privileges.
+    Its output goes to the log (``log_bytes`` in both halves together). Neither it nor its keeper has a
+    capability, a group but ``groups``, a network, or a way to gain any: all is gone before the keeper runs.
     """
-    whole = [*demoted(uid, groups), *argv]
     plan = {
-        "generation": generation,
-        "argv": whole,
-        "uid": uid,
-        "vmm_fds": list(fds),
+        "argv": list(argv),
+        "vmm_fds": list(vmm_fds),
+        "cgroup_fds": list(cgroup_fds),
+        "lock_fd": lock_fd,
         "log_fd": log.newer,
         "old_log_fd": log.older,
         "log_bytes": log_bytes,
-        "pid_fd": pid_fd,
     }
-    # The door's own line shows the shim; this one can be pasted where the descriptors are given.
-    _log.info("starting %s", shlex.join(whole))
-    answer = shell.run(
-        (str(Path(sys.executable).resolve()), "-I", "-S", shim.__file__, link_alias(vm_id)),
+    # The door's own line shows the keeper; this one can be pasted where the descriptors are given.
+    _log.info("starting %s", shlex.join(argv))
+    shell.run(
+        (
+            *(shell.tool("unshare"), "--net", "--ipc", "--uts", f"--root={paths.vmm_root}", "--"),
+            *shell.unprivileged(uid, groups),
+            *(str(Path(sys.executable).resolve()), "-I", "-S", str(KEEPER), link_alias(vm_id)),
+        ),
         stdin=marshal.dumps(plan),
-        pass_fds=(*fds, log.newer, log.older, pid_fd),
+        pass_fds=(*vmm_fds, *cgroup_fds, lock_fd, log.newer, log.older),
         deadline_s=_DEADLINE_S,
-    )
-    return Launched.model_validate_json(answer.stdout)
-
-
-def demoted(uid: int, groups: Collection[int]) -> tuple[str, ...]:
-    """Return the words that start a program as ``uid``, with these groups, without a way back."""
-    return (
-        shell.tool("setpriv"),
-        f"--reuid={uid}",
-        f"--regid={uid}",
-        f"--groups={','.join(map(str, groups))}" if groups else "--clear-groups",
-        "--no-new-privs",
-        "--bounding-set=-all",
-        "--inh-caps=-all",
-        "--",
     )

@@ -14,11 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from banger.contracts.errors import PolicyError, StageFailedError
+from banger.contracts.errors import PolicyError
 from root_worker.host import RootHost
 from root_worker.ops import beneath, dm_snapshot
 from root_worker.ops.grant_file import give, worker_of
-from root_worker.ops.process import alive
 from root_worker.registry import Entry
 
 Backend = Literal["file", "dm-snapshot"]
@@ -71,14 +70,6 @@ def detach(host: RootHost, entry: Entry) -> None:
     """Undo ``attach``; the overlay, which holds the guest's changes, stays."""
     if entry.disk_backend == "dm-snapshot":
         dm_snapshot.detach(entry.vm_id, _lock(host))
-
-
-def require_idle(entry: Entry) -> None:
-    """Raise StageFailedError while the VM's VMM lives: its disk is not ours to touch then."""
-    if entry.vmm and alive(entry.vmm):
-        raise StageFailedError(
-            f"VM {entry.vm_id} still runs (process {entry.vmm.pid})", resolution="Stop or kill it first."
-        )
 
 
 def _backend_of(host: RootHost, vm_id: str) -> Backend | None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from banger.contracts.errors import StageFailedError
 from banger.contracts.requests import AdmitRequest, UndoRequest
 from root_worker import policy
 from root_worker.host import RootHost
-from root_worker.vmm import running
+from root_worker.vmm import processes
 
 
 def do(request: AdmitRequest, host: RootHost) -> None:
@@ -18,11 +17,6 @@ def do(request: AdmitRequest, host: RootHost) -> None:
 def undo(request: UndoRequest, host: RootHost) -> None:
     """Forget the VM. Refused while its VMM lives: its slot must not be another's then."""
     policy.check(request, host.policy)
-    host.registry.admit(request.vm_id, request.generation)
-    alive = running.find(host, request.vm_id)
-    if any(alive):
-        pids = ", ".join(str(process.pid) for group in alive for process in group)
-        raise StageFailedError(
-            f"VM {request.vm_id} still runs (process {pids})", resolution="Kill it first: `banger vm kill`."
-        )
+    entry = host.registry.admit(request.vm_id, request.generation)
+    processes.require_none(host, entry)
     host.registry.forget(request.vm_id)

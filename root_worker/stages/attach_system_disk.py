@@ -8,6 +8,7 @@ from banger.contracts.requests import AttachSystemDiskRequest, UndoRequest
 from root_worker import policy
 from root_worker.host import RootHost
 from root_worker.ops import system_disk
+from root_worker.vmm import processes
 
 
 def do(request: AttachSystemDiskRequest, host: RootHost) -> dict[str, Any]:
@@ -22,5 +23,5 @@ def undo(request: UndoRequest, host: RootHost) -> None:
     """Detach the disk of a VM that root knows; the overlay file stays. Refused while the VMM lives."""
     policy.check(request, host.policy)
     if entry := host.registry.fence(request.vm_id, request.generation):
-        system_disk.require_idle(entry)
+        processes.require_none(host, entry)
         system_disk.detach(host, entry)

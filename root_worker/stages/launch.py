@@ -1,7 +1,7 @@
-"""Stage ``launch``: the VMM, under the VM's own uid, in a session of its own, no child of the worker.
+"""Stage ``launch``: the VMM, under the VM's own uid, in a session and cgroup of its own, nobody's child.
 
-All that it may touch is opened here and handed over as descriptors. Its processes are on file, in the jail
-and in root's registry, before the stage answers.
+All that it may touch is opened here and handed over as descriptors; of the host it sees nothing but what
+all VMMs see.
 """
 
 from __future__ import annotations
@@ -13,14 +13,18 @@ from typing import Any
 
 from banger.contracts import qemu
 from banger.contracts.errors import NotFoundError, StageFailedError
+from banger.contracts.names import KERNELS
 from banger.contracts.requests import KillRequest, LaunchRequest, UndoRequest
+from banger.contracts.vmm_limits import limits
 from root_worker import policy
 from root_worker.host import RootHost
 from root_worker.ops import serial_log, vm_drives
 from root_worker.ops.accelerator import choose_accelerator
 from root_worker.ops.spawn import spawn
 from root_worker.ops.tap import open_tap
-from root_worker.vmm import jail, kill, qmp, running
+from root_worker.registry import Entry
+from root_worker.vmm import cgroups, processes, qmp
+from root_worker.vmm.jail import Jail, listen_qmp, locked, remove
 
 ANSWER_DEADLINE_S = 20.0  # emulation on a host that boots dozens of guests at once
 
@@ -28,101 +32,111 @@ ANSWER_DEADLINE_S = 20.0  # emulation on a host that boots dozens of guests at o
 def do(request: LaunchRequest, host: RootHost) -> dict[str, Any]:
     """Start the VMM, once, and wait until it answers. StageFailedError with its last words when it dies."""
     policy.check(request, host.policy)
-    host.registry.admit(request.vm_id, request.generation, request.slot)
-    with jail.locked(host.paths, request.vm_id) as home:
-        launched = _already_launched(request, host, home) or _launch(request, host, home)
-        entry = host.registry.update(request.vm_id, vmm=launched.vmm, shim=launched.shim)
-    return {"pid": launched.vmm.pid, "accelerator": entry.accelerator}
+    entry = host.registry.admit(request.vm_id, request.generation, request.slot)
+    with locked(host.paths, request.vm_id) as jail:
+        if not (pid := _running(entry, host)):
+            entry = _launch(request, host, jail)
+            pid = _running(entry, host)
+    return {"pid": pid, "accelerator": entry.accelerator, "limits": list(entry.limits)}
 
 
 def undo(request: UndoRequest, host: RootHost) -> None:
     """Kill the VMM, prove it dead, and remove its jail. StageFailedError when it cannot be proven dead."""
     policy.check(request, host.policy)
-    host.registry.admit(request.vm_id, request.generation)
-    with jail.locked(host.paths, request.vm_id) as home:
-        kill.kill(host, request.vm_id, request.signal if isinstance(request, KillRequest) else "KILL")
-        host.registry.update(request.vm_id, vmm=None, shim=None, accelerator=None)
-        jail.remove(home)
+    entry = host.registry.fence(request.vm_id, request.generation)
+    if entry is None:
+        return
+    with locked(host.paths, request.vm_id) as jail:
+        processes.end(host.uid(entry), request.signal if isinstance(request, KillRequest) else "KILL")
+        cgroups.remove(request.vm_id)
+        host.registry.update(request.vm_id, launched=None, accelerator=None, limits=())
+        remove(jail)
 
 
-def _already_launched(request: LaunchRequest, host: RootHost, home: Path) -> jail.Launched | None:
-    """Return this start's VMM when it lives, also where the worker died before it could record it."""
-    alive = running.find(host, request.vm_id)
-    if not alive.vmms:
-        for shim in alive.shims:
-            kill.end_shim(shim)  # its VMM has just ended
+def _running(entry: Entry, host: RootHost) -> int | None:
+    """Return the pid of this start's VMM, also where the worker died before it could say that it runs."""
+    uid = host.uid(entry)
+    with processes.held(uid) as alive:
+        vmms = [process.pid for process in alive if process.is_vmm]
+    if not vmms:
+        if alive:
+            processes.end(uid, "KILL")  # a keeper whose VMM has just ended
         return None
-    launched = jail.read_pids(home)
-    if launched and launched.generation == request.generation and launched.vmm in alive.vmms:
-        return launched
+    if entry.launched == entry.generation:
+        return vmms[0]
     raise StageFailedError(
-        f"VM {request.vm_id} still runs from an earlier start",
-        details=f"process {', '.join(str(process.pid) for process in alive.vmms)}",
+        f"VM {entry.vm_id} still runs from an earlier start",
+        details=f"process {', '.join(map(str, vmms))}",
         resolution="Kill it, then start it again.",
     )
 
 
-def _launch(request: LaunchRequest, host: RootHost, home: Path) -> jail.Launched:
+def _launch(request: LaunchRequest, host: RootHost, jail: Jail) -> Entry:
     uid = host.policy.slot(request.slot).uid
     with serial_log.opened(host, request.vm_id, uid) as log:
         said_before = os.fstat(log.newer).st_size
-        launched = _spawn(request, host, home, log)
+        entry = _start(request, host, jail, log)
         try:
-            alive = qmp.answers(home / jail.SOCKET, ANSWER_DEADLINE_S)
+            alive = qmp.answers(jail.socket, ANSWER_DEADLINE_S)
         except TimeoutError as error:
             raise StageFailedError(
                 f"The VMM did not answer within {ANSWER_DEADLINE_S:g} s", details=log.tail(said_before)
             ) from error
         if not alive:
-            kill.end_shim(launched.shim)  # it has written the VMM's last words then
+            processes.end(uid, "KILL")  # the keeper has written the VMM's last words then
             raise StageFailedError("The VMM ended at once", details=log.tail(said_before))
-    return launched
+    return entry
 
 
-def _spawn(request: LaunchRequest, host: RootHost, home: Path, log: serial_log.SerialLog) -> jail.Launched:
+def _start(request: LaunchRequest, host: RootHost, jail: Jail, log: serial_log.SerialLog) -> Entry:
     slot = host.policy.slot(request.slot)
-    accelerator, groups = choose_accelerator(host)
-    host.registry.update(request.vm_id, accelerator=accelerator)
+    _require_kernel(host.paths.kernel(request.kernel))
+    chosen = choose_accelerator(host)
     with ExitStack() as stack:
         tap_fd = open_tap(request.vm_id)
         stack.callback(os.close, tap_fd)
-        pid_fd = jail.open_pids(home)
-        stack.callback(os.close, pid_fd)
+        doors = stack.enter_context(cgroups.limited(request.vm_id, limits(request.vcpus, request.memory_mib)))
         machine = qemu.Machine(
             vm_id=request.vm_id,
-            accelerator=accelerator,
+            accelerator=chosen.accelerator,
             tsc_khz=qemu.tsc_khz(_cpuinfo()),
             vcpus=request.vcpus,
             memory_mib=request.memory_mib,
-            kernel=_stored(host.paths.kernel(request.kernel) / "vmlinux"),
-            initrd=_stored(host.paths.kernel(request.kernel) / "initrd.img"),
+            kernel=KERNELS / request.kernel / "vmlinux",
+            initrd=KERNELS / request.kernel / "initrd.img",
             mac=slot.mac,
             drives=stack.enter_context(vm_drives.opened(host, request.vm_id, slot.uid)),
             tap_fd=tap_fd,
-            qmp_fd=stack.enter_context(jail.listen_qmp(home, slot.uid)).fileno(),
+            qmp_fd=stack.enter_context(listen_qmp(jail)).fileno(),
         )
-        launched = spawn(
+        # Before it runs: this worker may be killed at any moment, and the next one is to know whose it is.
+        entry = host.registry.update(
             request.vm_id,
-            request.generation,
+            launched=request.generation,
+            accelerator=chosen.accelerator,
+            limits=tuple(doors),
+        )
+        spawn(
+            host.paths,
+            request.vm_id,
             qemu.argv(machine),
             uid=slot.uid,
-            groups=groups,
-            fds=machine.fds,
+            groups=chosen.groups,
+            vmm_fds=machine.fds,
+            cgroup_fds=doors.values(),
+            lock_fd=jail.lock_fd,
             log=log,
             log_bytes=host.policy.serial_log_mib * 1024 * 1024,
-            pid_fd=pid_fd,
         )
-    # Before it answers: from now on its disks are not idle, and this worker may be killed at any moment.
-    host.registry.update(request.vm_id, vmm=launched.vmm, shim=launched.shim)
-    return launched
+    return entry
 
 
-def _stored(path: Path) -> Path:
-    if not path.is_file():
-        raise NotFoundError(
-            f"There is no {path} on this host", resolution="Build the image again: `banger image build`."
-        )
-    return path
+def _require_kernel(directory: Path) -> None:
+    for path in (directory / "vmlinux", directory / "initrd.img"):
+        if not path.is_file():
+            raise NotFoundError(
+                f"There is no {path} on this host", resolution="Build the image again: `banger image build`."
+            )
 
 
 def _cpuinfo() -> str:

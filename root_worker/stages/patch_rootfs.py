@@ -17,6 +17,7 @@ from root_worker.host import RootHost
 from root_worker.ops import beneath, system_disk
 from root_worker.ops.debugfs import UnprivilegedDebugfs
 from root_worker.ops.grant_file import worker_of
+from root_worker.vmm import processes
 
 _FSTAB = "/etc/fstab"
 _FSTAB_LIMIT = 64 * 1024
@@ -27,7 +28,7 @@ def do(request: PatchRootfsRequest, host: RootHost) -> None:
     """Write the files and read them back. StageFailedError, and so no boot, unless all are as asked."""
     policy.check(request, host.policy)
     entry = host.registry.admit(request.vm_id, request.generation, request.slot)
-    system_disk.require_idle(entry)
+    processes.require_none(host, entry)
     uid = host.policy.slot(request.slot).uid
     files = [File(file.path, file.content.encode(), file.mode) for file in request.files]
     files += _host_key(host, request.vm_id)

@@ -1,7 +1,4 @@
-"""The VMM's jail: a root-owned directory that holds its QMP socket and says which processes are the VM's.
-
-Whoever starts or ends a VM's VMM holds the lock of its jail.
-"""
+"""The VMM's jail: a root-owned directory with its QMP socket, locked by whoever starts or ends the VMM."""
 
 from __future__ import annotations
 
@@ -12,51 +9,49 @@ import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict, ValidationError
+from typing import NamedTuple
 
 from banger.contracts.errors import StageFailedError
 from banger.contracts.names import HostPaths
-from root_worker.registry import Process
 
 MAX_SOCKET_PATH_BYTES = 107  # sockaddr_un.sun_path holds 108, and a NUL ends it
-SOCKET = "qmp.sock"
-PIDS = "pids.json"
 
 
-class Launched(BaseModel):
-    """The processes of one start of a VM."""
+class Jail(NamedTuple):
+    """A locked jail. What inherits ``lock_fd`` keeps the lock as well."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    path: Path
+    lock_fd: int
 
-    generation: int
-    vmm: Process
-    shim: Process
+    @property
+    def socket(self) -> Path:
+        """Where the VMM's QMP server listens."""
+        return self.path / "qmp.sock"
 
 
 @contextlib.contextmanager
-def locked(paths: HostPaths, vm_id: str) -> Iterator[Path]:
-    """Make the VM's jail where it is absent, and hold its lock; yield its path."""
-    jail = paths.jail(vm_id)
+def locked(paths: HostPaths, vm_id: str) -> Iterator[Jail]:
+    """Make the VM's jail where it is absent, and hold its lock."""
+    path = paths.jail(vm_id)
     paths.run.mkdir(mode=0o711, parents=True, exist_ok=True)
     paths.jails.mkdir(mode=0o711, exist_ok=True)
     while True:
-        jail.mkdir(mode=0o711, exist_ok=True)
+        path.mkdir(mode=0o711, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
-            fd = os.open(jail, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX)
                 # The holder before us may have removed the jail: then this lock guards nothing.
-                if os.path.samestat(os.fstat(fd), jail.lstat()):
-                    yield jail
+                if os.path.samestat(os.fstat(fd), path.lstat()):
+                    yield Jail(path, fd)
                     return
             finally:
                 os.close(fd)
 
 
-def listen_qmp(jail: Path, uid: int) -> socket.socket:
-    """Return the listening QMP socket, connectable by ``uid`` and root from the moment it is there."""
-    path = jail / SOCKET
+def listen_qmp(jail: Jail) -> socket.socket:
+    """Return the listening QMP socket, for the VMM to inherit; only root may connect."""
+    path = jail.socket
     if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
         raise StageFailedError(
             f"The path of the VMM's socket is longer than {MAX_SOCKET_PATH_BYTES} bytes",
@@ -67,27 +62,11 @@ def listen_qmp(jail: Path, uid: int) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(path))
     path.chmod(0o600)
-    os.chown(path, uid, uid)
     listener.listen(1)
     return listener
 
 
-def open_pids(jail: Path) -> int:
-    """Return a descriptor of the emptied pid file, root's alone, for the shim to write."""
-    return os.open(
-        jail / PIDS, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode=0o600
-    )
-
-
-def read_pids(jail: Path) -> Launched | None:
-    """Return what the shim wrote; None when it wrote nothing (its VMM never ran) or there is no jail."""
-    try:
-        return Launched.model_validate_json((jail / PIDS).read_bytes())
-    except (FileNotFoundError, ValidationError):
-        return None
-
-
-def remove(jail: Path) -> None:
+def remove(jail: Jail) -> None:
     """Remove the jail and what is in it; forgives exactly its absence."""
     with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(jail)
+        shutil.rmtree(jail.path)

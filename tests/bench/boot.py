@@ -16,7 +16,7 @@ from banger.events import Event
 from root_worker.ops import vm_drives
 from root_worker.ops.accelerator import choose_accelerator
 from root_worker.ops.tap import open_tap
-from root_worker.vmm import jail
+from root_worker.vmm.jail import listen_qmp, locked, remove
 from tests.bench.in_a_row import InARow
 from tests.bench.own_farm import Bench
 from tests.bench.report import Line, spread
@@ -85,8 +85,8 @@ def _machine(row: InARow, request: LaunchRequest) -> Iterator[qemu.Machine]:
     host, slot = row.host, row.host.policy.slot(request.slot)
     kernel = host.paths.kernel(request.kernel)
     with ExitStack() as stack:
-        home = stack.enter_context(jail.locked(host.paths, request.vm_id))
-        stack.callback(jail.remove, home)
+        jail = stack.enter_context(locked(host.paths, request.vm_id))
+        stack.callback(remove, jail)
         tap_fd = open_tap(request.vm_id)
         stack.callback(os.close, tap_fd)
         yield qemu.Machine(
@@ -100,7 +100,7 @@ def _machine(row: InARow, request: LaunchRequest) -> Iterator[qemu.Machine]:
             mac=slot.mac,
             drives=stack.enter_context(vm_drives.opened(host, request.vm_id, slot.uid)),
             tap_fd=tap_fd,
-            qmp_fd=stack.enter_context(jail.listen_qmp(home, slot.uid)).fileno(),
+            qmp_fd=stack.enter_context(listen_qmp(jail)).fileno(),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import disks
@@ -13,7 +14,6 @@ from banger.contracts.requests import GuestFile
 from root_worker.host import RootHost
 from root_worker.ops import dm_snapshot, loop
 from root_worker.ops.grant_file import grant
-from root_worker.ops.process import identify
 from root_worker.ops.system_disk import system_disk_path
 from root_worker.stages import attach_system_disk, patch_rootfs
 
@@ -122,11 +122,14 @@ def test_an_older_generation_is_refused(host: RootHost) -> None:
 
 def test_a_running_vms_disk_is_neither_detached_nor_patched(host: RootHost) -> None:
     attach(host)
-    host.registry.update(disks.VM, vmm=identify(os.getpid()).model_dump())
-    with pytest.raises(StageFailedError, match="still runs"):
-        attach_system_disk.undo(disks.undo_request(), host)
-    with pytest.raises(StageFailedError, match="still runs"):
-        patch_rootfs.do(disks.patch_request(), host)
+    with subprocess.Popen(["/usr/bin/sleep", "60"], user=disks.UID, group=disks.UID) as vmm:
+        try:
+            with pytest.raises(StageFailedError, match="still runs"):
+                attach_system_disk.undo(disks.undo_request(), host)
+            with pytest.raises(StageFailedError, match="still runs"):
+                patch_rootfs.do(disks.patch_request(), host)
+        finally:
+            vmm.kill()
 
 
 def test_a_base_that_is_not_roots_is_refused(host: RootHost, snapshots: set[str]) -> None:

@@ -1,9 +1,9 @@
-"""The VMM's keeper: starts it under its own uid, keeps its console in a bounded log, records how it ended.
+"""The VMM's keeper: starts it, keeps its console in a bounded log, records how it ended.
 
-Run as ``python -I -S shim.py banger-ID`` with a plan on stdin, marshalled. The first process answers with
-the pids on stdout and ends; the keeper has left its session by then and is nobody's child. It drops to the
-VM's uid before the VMM runs, and has opened all it needs: it survives the worker that started it, and its
-restart, and ends when the VMM does.
+Run as ``python -I -S keeper.py banger-ID`` with a plan on stdin, marshalled. Root has made it the VM's uid by
+then, in the VMMs' root directory, without capabilities or a network: not one line of this runs with a
+privilege. All that it needs is open. The first process says that the VMM runs, and ends; the keeper
+has left its session by then and is nobody's child. It survives the worker and ends when the VMM does.
 
 Standard library only, and little of that: importing json, signal and typing takes as long as Python takes to
 start (8 ms), before every VM's VMM, and memory in every VM's keeper.
@@ -28,13 +28,16 @@ MAX_OPEN_FILES = 1024
 def main() -> int:
     """Leave the worker's session, then keep the VMM; return the exit code of the first process."""
     plan = marshal.load(sys.stdin.buffer)  # noqa: S302  (from the root worker, by a pipe of its own)
+    os.close(plan["lock_fd"])  # root holds it for us as long as our uid does not tell whose we are
+    for fd in plan["cgroup_fds"]:
+        os.write(fd, b"0")  # ourselves
+        os.close(fd)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_OPEN_FILES, MAX_OPEN_FILES))
     answer, report = os.pipe()
     if os.fork():
         os.close(report)
-        with os.fdopen(answer) as pipe:
-            said = pipe.read()
-        sys.stdout.write(said)
-        return 0 if said else 1
+        return 0 if os.read(answer, 1) else 1
     os.setsid()
     if os.fork():
         os._exit(0)
@@ -48,31 +51,22 @@ def main() -> int:
 
 
 def keep(plan: dict[str, Any], report: int) -> None:
-    """Start the VMM, say so, drop privileges, and copy its console until it ends."""
-    for fd in (plan["log_fd"], plan["old_log_fd"], plan["pid_fd"]):
+    """Start the VMM, say so, and copy its console until it ends."""
+    for fd in (plan["log_fd"], plan["old_log_fd"]):
         os.set_inheritable(fd, False)
     console, console_end = os.pipe()
-    gate, opener = os.pipe()
+    devnull = os.open(os.devnull, os.O_RDWR)
     vmm = os.fork()
     if vmm == 0:
-        run_vmm(plan, gate, opener, console_end)
+        run_vmm(plan["argv"], devnull, console_end)
     for signal_number in (_signal.SIGHUP, _signal.SIGINT, _signal.SIGTERM):
         _signal.signal(signal_number, _signal.SIG_IGN)  # we end when the VMM does
-    pids = (
-        f'{{"generation": {plan["generation"]}, "vmm": {identity(vmm)}, "shim": {identity(os.getpid())}}}'
-    ).encode()
-    # On file before the VMM runs: whoever dies now, it will be found again.
-    os.write(plan["pid_fd"], pids)
-    os.write(report, pids)
-    devnull = os.open(os.devnull, os.O_RDWR)
+    os.write(report, b"!")
     for stream in (0, 1, 2):
         os.dup2(devnull, stream)
     # The VMM must hold the only copies: its end is seen by the end of its sockets.
-    for fd in (*plan["vmm_fds"], plan["pid_fd"], report, devnull, console_end, gate):
+    for fd in (*plan["vmm_fds"], report, devnull, console_end):
         os.close(fd)
-    drop_to(plan["uid"])
-    os.write(opener, b"!")
-    os.close(opener)
     log = BoundedLog(plan["log_fd"], plan["old_log_fd"], plan["log_bytes"])
     while chunk := os.read(console, CHUNK_BYTES):
         log.append(chunk)
@@ -81,40 +75,19 @@ def keep(plan: dict[str, Any], report: int) -> None:
     log.append(f"\n[banger] the VMM {how}\n".encode())
 
 
-def run_vmm(plan: dict[str, Any], gate: int, opener: int, console_end: int) -> None:
-    """Become the VMM once the gate opens; never return. What goes wrong here is said on its console."""
+def run_vmm(argv: list[str], devnull: int, console_end: int) -> None:
+    """Become the VMM, leader of a session; never return. What goes wrong here is said on its console."""
     try:
-        os.close(opener)
-        if not os.read(gate, 1):
-            os._exit(125)  # the keeper died before it could say who we are
         os.setsid()
         os.umask(0o077)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(devnull, 0)
         os.dup2(console_end, 1)
         os.dup2(console_end, 2)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_OPEN_FILES, MAX_OPEN_FILES))
-        os.execv(plan["argv"][0], plan["argv"])  # noqa: S606  (no shell is what we want)
+        os.execv(argv[0], argv)  # noqa: S606  (no shell is what we want)
     except BaseException as error:
-        os.write(console_end, f"cannot start the VMM: {error}\n".encode())
+        os.write(console_end, f"cannot start {argv[0]}: {error}\n".encode())
     finally:
         os._exit(126)
-
-
-def drop_to(uid: int) -> None:
-    """Become the VM's uid for good: no groups, and with root's uid go all capabilities."""
-    os.setgroups([])
-    os.setresgid(uid, uid, uid)
-    os.setresuid(uid, uid, uid)
-
-
-def identity(pid: int) -> str:
-    """Describe a process of ours as ``root_worker.registry.Process`` does, in JSON."""
-    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:  # noqa: PTH123  (no pathlib: 3 MiB)
-        start_ticks = int(file.read().rpartition(")")[2].split()[19])
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:  # noqa: PTH123
-        boot_id = file.read().strip()
-    return f'{{"pid": {pid}, "start_ticks": {start_ticks}, "boot_id": "{boot_id}"}}'
 
 
 class BoundedLog:

@@ -1,0 +1,75 @@
+"""A cgroup for each VM, in whichever version has the controllers; without one there is no such limit."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from banger.contracts.vmm_limits import Controller
+
+PARENT = "banger"
+REMOVAL_DEADLINE_S = 2.0
+
+# The file that takes the limit, in version 1 and in version 2.
+LIMIT_FILES: dict[Controller, tuple[str, str]] = {
+    "memory": ("memory.limit_in_bytes", "memory.max"),
+    "pids": ("pids.max", "pids.max"),
+    "cpu": ("cpu.cfs_quota_us", "cpu.max"),
+}
+
+_MOUNTS = Path("/proc/self/mounts")
+
+log = logging.getLogger("root_worker.cgroups")
+
+
+@contextlib.contextmanager
+def limited(vm_id: str, limits: Mapping[Controller, int]) -> Iterator[dict[Controller, int]]:
+    """Make the VM's cgroups and set the limits; yield, for each that applies, a descriptor to enter by.
+
+    Who writes ``0`` into it enters, whatever its uid: the kernel asks who opened it.
+    """
+    with contextlib.ExitStack() as stack:
+        doors: dict[Controller, int] = {}
+        for controller, limit in limits.items():
+            try:
+                group, version = _group(controller, vm_id)
+                group.mkdir(parents=True, exist_ok=True)
+                if version == 2:
+                    for parent in (group.parents[1], group.parent):
+                        (parent / "cgroup.subtree_control").write_text(f"+{controller}")
+                (group / LIMIT_FILES[controller][version - 1]).write_text(str(limit))
+                doors[controller] = os.open(group / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+                stack.callback(os.close, doors[controller])
+            except OSError as error:  # absent, read-only, or not ours to hand on
+                log.warning("VM %s runs without a limit of %s: %s", vm_id, controller, error)
+        yield doors
+
+
+def remove(vm_id: str) -> None:
+    """Remove the VM's cgroups, which nothing lives in any more; forgives exactly their absence."""
+    deadline = time.monotonic() + REMOVAL_DEADLINE_S
+    for controller in LIMIT_FILES:
+        while True:
+            try:
+                _group(controller, vm_id)[0].rmdir()
+            except FileNotFoundError:
+                break
+            except OSError:  # EBUSY: the kernel has not taken out the dead yet
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.005)
+
+
+def _group(controller: Controller, vm_id: str) -> tuple[Path, int]:
+    """Return where the VM's cgroup of this controller is, and its version; FileNotFoundError without one."""
+    for line in _MOUNTS.read_text().splitlines():
+        _, place, kind, options, *_ = line.split()
+        if kind == "cgroup" and controller in options.split(","):
+            return Path(place, PARENT, vm_id), 1
+        if kind == "cgroup2" and controller in Path(place, "cgroup.controllers").read_text().split():
+            return Path(place, PARENT, vm_id), 2
+    raise FileNotFoundError("this host has no such controller")

@@ -1,0 +1,103 @@
+"""A VM's processes: all that run as its uid, and nobody else's.
+
+A slot's uid is one VM's alone, and what runs as it cannot leave it. So no pid is ever stored, none can be
+recycled, and nothing that a process says of itself is believed. Signals go through a pidfd whose uid was
+read when it was open already: never to another process that got the pid.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from banger.contracts.errors import StageFailedError
+from banger.contracts.requests import Signal
+from root_worker.host import RootHost
+from root_worker.registry import Entry
+
+SIGNAL_DEADLINE_S = 5.0
+DEATH_DEADLINE_S = 5.0
+
+
+class Process(NamedTuple):
+    """A live process, held. The VMM leads a session, its keeper does not: the kernel says who is who."""
+
+    pid: int
+    pidfd: int
+    is_vmm: bool
+
+
+@contextlib.contextmanager
+def held(uid: int | None) -> Iterator[list[Process]]:
+    """Yield what lives under the uid (None: nothing). A zombie is dead, unless threads of it live on."""
+    with contextlib.ExitStack() as stack:
+        found = []
+        for pid in [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()]:
+            with contextlib.suppress(ProcessLookupError):
+                if _uid(pid) == uid:
+                    pidfd = os.pidfd_open(pid)
+                    stack.callback(os.close, pidfd)
+                    if _uid(pid) == uid and not _ended(pidfd, 0):
+                        found.append(Process(pid, pidfd, os.getsid(pid) == pid))
+        yield found
+
+
+def require_none(host: RootHost, entry: Entry) -> None:
+    """Raise StageFailedError while anything of the VM lives."""
+    with held(host.uid(entry)) as alive:
+        if alive:
+            raise StageFailedError(
+                f"VM {entry.vm_id} still runs (process {', '.join(str(process.pid) for process in alive)})",
+                resolution="Stop or kill it first.",
+            )
+
+
+def end(uid: int | None, name: Signal) -> None:
+    """Send the VMM the signal, then SIGKILL where 5 s did not do; StageFailedError unless all are dead then.
+
+    The keeper ends by itself, when it has written how the VMM did; it and whatever else is left is killed.
+    """
+    if name != "KILL":
+        _end(uid, name, SIGNAL_DEADLINE_S, all_of_it=False)
+    _end(uid, "KILL", DEATH_DEADLINE_S, all_of_it=False)
+    deadline = time.monotonic() + DEATH_DEADLINE_S
+    while left := _end(uid, "KILL", DEATH_DEADLINE_S, all_of_it=True):  # what forks is not caught at once
+        if time.monotonic() > deadline:
+            raise StageFailedError(
+                f"Process {left[0]} is alive {DEATH_DEADLINE_S:g} s after SIGKILL",
+                resolution="It hangs in the kernel, most likely in input or output. Mend that and try again.",
+            )
+
+
+def _end(uid: int | None, name: Signal, wait_s: float, *, all_of_it: bool) -> list[int]:
+    """Signal the VMM, or all of it, and wait until all of it is dead; return what lived at the start."""
+    deadline = time.monotonic() + wait_s
+    with held(uid) as alive:
+        for process in alive:
+            if process.is_vmm or all_of_it:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(process.pidfd, signal.Signals[f"SIG{name}"])
+        for process in alive:
+            _ended(process.pidfd, max(0.0, deadline - time.monotonic()))
+        return [process.pid for process in alive]
+
+
+def _ended(pidfd: int, wait_s: float) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(wait_s * 1000))
+
+
+def _uid(pid: int) -> int:
+    """Return a process's uid. Not by the owner of /proc/PID: a process can make that root's."""
+    try:
+        with open(f"/proc/{pid}/status", "rb", buffering=0) as file:  # noqa: PTH123  (a path takes as long again)
+            status = file.read(1024)
+    except FileNotFoundError as error:
+        raise ProcessLookupError(f"there is no process {pid}") from error
+    return int(status.partition(b"\nUid:")[2].split(maxsplit=1)[0])

@@ -1,0 +1,97 @@
+"""The keeper with programs that misbehave in place of a VMM."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+from disks import UID, VM
+from vmm_host import MIB, eventually, log_of, pids, run, vmm_host
+
+from banger.contracts.errors import ToolFailedError
+from root_worker.host import RootHost
+from root_worker.vmm import processes
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[RootHost]:
+    with vmm_host() as made:
+        yield made
+
+
+@pytest.fixture
+def host(shared: RootHost) -> Iterator[RootHost]:
+    """The host without a log or a process."""
+    yield shared
+    processes.end(UID, "KILL")
+    for path in shared.paths.vm(VM).glob("serial.log*"):
+        path.unlink()
+
+
+def size(host: RootHost) -> int:
+    newer = host.paths.serial_log(VM)
+    return newer.stat().st_size + newer.with_name("serial.log.1").stat().st_size
+
+
+def test_a_flood_stays_within_the_limit_and_keeps_the_newest(host):
+    run(host, "/usr/bin/seq", "1", "1000000")  # 6.9 MB
+    largest = 0
+    while pids() != (None, None):
+        largest = max(largest, size(host))
+    assert largest <= MIB
+    newer = host.paths.serial_log(VM)
+    text = newer.with_name("serial.log.1").read_text() + newer.read_text()
+    body, _, last = text.rstrip("\n").rpartition("\n")
+    assert last == "[banger] the VMM exited with status 0"
+    numbers = [int(line) for line in body.split("\n")[1:] if line]
+    assert numbers[-1] == 1_000_000
+    assert numbers == list(range(numbers[0], 1_000_001)), "nothing is lost in the middle"
+    assert len(text) > MIB // 2 - 65536
+
+
+def test_a_flood_does_not_end_while_the_limit_is_kept(host):
+    vmm = run(host, "/usr/bin/yes")
+    deadline = time.monotonic() + 0.5
+    while time.monotonic() < deadline:
+        assert size(host) <= MIB
+    assert pids()[0] == vmm
+
+
+def test_the_keeper_ignores_the_signals_that_end_a_session(host):
+    run(host, "/usr/bin/sleep", "60")
+    before = pids()
+    for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        os.kill(before[1], name)
+    time.sleep(0.05)
+    assert pids() == before
+
+
+def test_the_program_heeds_the_signals_that_the_keeper_ignores(host):
+    os.kill(run(host, "/usr/bin/sleep", "60"), signal.SIGTERM)
+    eventually(lambda: log_of(host).endswith("[banger] the VMM was killed by signal 15\n"))
+
+
+def test_the_program_outlives_its_keeper_and_is_found_all_the_same(host):
+    vmm = run(host, "/usr/bin/sleep", "60")
+    os.kill(pids()[1], signal.SIGKILL)
+    eventually(lambda: pids() == (vmm, None))
+    processes.end(UID, "TERM")
+    assert pids() == (None, None)
+
+
+def test_the_log_of_an_earlier_start_is_continued(host):
+    for word in ("first", "second"):
+        run(host, "/usr/bin/echo", word)
+        eventually(lambda: pids() == (None, None))
+    assert log_of(host).index("first") < log_of(host).index("second")
+
+
+def test_without_the_vmms_root_directory_nothing_starts(host, tmp_path):
+    elsewhere = host._replace(policy=host.policy.model_copy(update={"run_dir": tmp_path}))
+    with pytest.raises(ToolFailedError, match="unshare ended"):
+        run(elsewhere, "/usr/bin/true")

@@ -1,0 +1,99 @@
+"""A VM's processes are those of its uid, whoever says what."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from root_worker.vmm import processes
+
+pytestmark = pytest.mark.integration
+
+US = os.getuid()
+THREAD_LIVES_ON = """
+import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(60,)).start()
+print(flush=True)
+ctypes.CDLL(None).syscall(60, 0)  # exit of this one thread
+"""
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[[str], int]]:
+    """Start Python programs that print a line once they are ready; each leads a session."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start_one(code: str) -> int:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", code], stdout=subprocess.PIPE, start_new_session=True
+        )
+        started.append(process)
+        assert process.stdout is not None
+        process.stdout.readline()
+        return process.pid
+
+    yield start_one
+    for process in started:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def alive(uid: int | None = US) -> dict[int, bool]:
+    with processes.held(uid) as found:
+        return {one.pid: one.is_vmm for one in found}
+
+
+def test_who_leads_a_session_is_the_vmm_and_others_are_not(start):
+    leader = start("import time; print(flush=True); time.sleep(60)")
+    assert alive()[leader]
+    assert alive()[os.getpid()] == (os.getsid(0) == os.getpid())
+
+
+def test_another_uids_processes_are_none_of_ours():
+    assert os.getpid() not in alive(US + 1)
+
+
+def test_a_vm_without_a_slot_has_none():
+    assert alive(None) == {}
+
+
+def test_a_zombie_is_dead(start):
+    pid = start("print(flush=True); import time; time.sleep(60)")
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert "Z (zombie)" in Path(f"/proc/{pid}/status").read_text()
+    assert pid not in alive()
+
+
+def test_a_zombie_whose_threads_live_on_is_not(start):
+    pid = start(THREAD_LIVES_ON)
+    while "Z (zombie)" not in Path(f"/proc/{pid}/status").read_text():
+        pass
+    assert pid in alive()
+
+
+def test_who_hides_behind_an_owner_of_root_is_found(start):
+    pid = start("import ctypes, time; ctypes.CDLL(None).prctl(4, 0); print(flush=True); time.sleep(60)")
+    assert Path(f"/proc/{pid}").stat().st_uid == 0
+    assert pid in alive()
+
+
+def test_a_pid_that_became_a_strangers_while_we_looked_is_left_alone(monkeypatch):
+    """At first it reads as the VM's; when its pidfd is open, it is another's already."""
+    asked: list[int] = []
+
+    def changing(pid: int) -> int:
+        asked.append(pid)
+        return 300_007 if pid == os.getpid() and asked.count(pid) == 1 else US
+
+    monkeypatch.setattr(processes, "_uid", changing)
+    assert alive(300_007) == {}
+    assert asked.count(os.getpid()) == 2
