@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -47,6 +48,7 @@ class OwnerKeys(NamedTuple):
 
     def known_hosts(self, vm_id: str) -> Path:
         """Return this user's known_hosts, with this guest's line, and without those of VMs that are gone."""
+        _ = self.identity  # who has no key needs no acquaintances, and has no place to keep them
         self.refresh(vm_id)
         return self._file
 
@@ -70,11 +72,16 @@ class OwnerKeys(NamedTuple):
         return self.directory / "known_hosts"
 
     def _line(self, vm_id: str) -> str:
-        """Return the line that this host has for a VM, nothing where it has no such VM."""
+        """Return the line that this host has for a VM, nothing where it has no such VM.
+
+        It is about that VM alone: one pattern more, and it would vouch for others.
+        """
         try:
-            return self.host.known_hosts(vm_id).read_text()
+            said = self.host.known_hosts(vm_id).read_text()
         except FileNotFoundError:
             return ""
+        match = re.fullmatch(rf"{link_alias(vm_id)} ssh-ed25519 [A-Za-z0-9+/=]+( [^\n]*)?\n", said)
+        return said if match else ""
 
 
 def forget_gone(host: HostPaths) -> None:

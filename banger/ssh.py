@@ -6,6 +6,7 @@ its first boot, under an alias made of the VM's id: that an address had another 
 
 from __future__ import annotations
 
+import re
 import shlex
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -57,10 +58,10 @@ def ssh_argv(
         "ServerAliveCountMax": "6",
         "StrictHostKeyChecking": "yes",
         "HostKeyAlias": link_alias(vm_id),
-        "UserKnownHostsFile": str(keys.known_hosts(vm_id)),
+        "UserKnownHostsFile": _as_option(keys.known_hosts(vm_id)),
         "GlobalKnownHostsFile": "/dev/null",
         "UpdateHostKeys": "no",
-        "IdentityFile": str(keys.identity),
+        "IdentityFile": _as_option(keys.identity),
         "IdentitiesOnly": "yes",
         "IdentityAgent": "none",
         "PreferredAuthentications": "publickey",
@@ -81,6 +82,12 @@ def ssh_argv(
     if command is not None:
         argv.append(guest_command(command))
     return tuple(argv)
+
+
+def _as_option(path: Path) -> str:
+    """Return a path as ssh's options want it: homes may have blanks, and ``%`` begins a token."""
+    text = str(path).replace("%", "%%")
+    return f'"{text}"' if re.search(r"\s", text) else text
 
 
 class GuestSession(NamedTuple):

@@ -93,7 +93,7 @@ class Person(NamedTuple):
 def person(name: str) -> Iterator[Person]:
     """Yield a user of this machine with an empty home, which is gone afterwards."""
     real = pwd.getpwnam(name)
-    home = Path(tempfile.mkdtemp(prefix=f"banger-test-home-{name}-", dir="/var/tmp"))
+    home = Path(tempfile.mkdtemp(prefix=f"banger-test-{name}-", suffix=" 100% home", dir="/var/tmp"))
     try:
         home.chmod(0o700)
         shutil.chown(home, real.pw_uid, real.pw_gid)

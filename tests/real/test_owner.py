@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from farm_box import Box, farm_box, without_flower
+from farm_box import Box, eventually, farm_box, without_flower
 from netns import inside
 from person import Person, owning, person
 
@@ -99,6 +99,21 @@ def test_syncing_is_a_stage_and_redis_never_held_a_byte_of_it(owned):
     everything = b"".join(path.read_bytes() for path in (owned.box.paths.state / "redis").rglob("*.aof"))
     assert b"file_sync" in everything
     assert b"s3cret" not in everything
+
+
+def test_what_was_left_for_a_job_goes_with_it(owned):
+    assert owned.box.paths.spool.stat().st_uid == owned.owner.account.pw_uid
+    eventually(lambda: not list(owned.box.paths.spool.iterdir()))
+
+
+def test_the_owner_is_told_how_the_farm_is_and_what_needs_root(owned):
+    owned.owner.banger("farm", "status")
+    checks = json.loads(owned.owner.banger("doctor", "--json", good=None).stdout)
+    found = {check["name"]: check["status"] for check in checks}
+    assert (found["owner"], found["Redis"], found["queues"]) == ("ok", "ok", "ok")
+    for words in (("farm", "down"), ("farm", "up"), ("image", "build", "micro"), ("farm", "logs")):
+        assert b"sudo" in owned.owner.banger(*words, good=None).stderr
+    assert owned.guest("true") == ""
 
 
 def test_a_changed_file_arrives_with_the_next_start(owned):

@@ -115,6 +115,7 @@ def _known(paths: HostPaths, vm_id: str, key: str) -> str:
 
 def test_a_guest_is_known_under_its_id_and_forgotten_with_its_vm(home: Path) -> None:
     paths = HostPaths(home / "state", home / "run")
+    (home / ".config/banger/ssh/id_ed25519").touch()
     first, second = _known(paths, VM, "AAAA"), _known(paths, OTHER, "BBBB")
     keys = keys_of_this_user(paths)
     assert isinstance(keys, OwnerKeys)
@@ -127,12 +128,30 @@ def test_a_guest_is_known_under_its_id_and_forgotten_with_its_vm(home: Path) -> 
     assert (keys.directory / "known_hosts").read_text() == changed
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "* ssh-ed25519 AAAA\n",
+        "banger-{vm},* ssh-ed25519 AAAA\n",
+        "banger-{vm} ssh-ed25519 AAAA\n* ssh-ed25519 BB\n",
+    ],
+)
+def test_a_host_that_vouches_for_more_than_the_vm_is_not_believed(said: str, home: Path) -> None:
+    paths = HostPaths(home / "state", home / "run")
+    (home / ".config/banger/ssh/id_ed25519").touch()
+    _known(paths, VM, "AAAA")
+    paths.known_hosts(VM).write_text(said.format(vm=VM))
+    assert keys_of_this_user(paths).known_hosts(VM).parent.joinpath("known_hosts.lock").exists()
+    assert not (home / ".config/banger/ssh/known_hosts").exists()
+
+
 def test_root_enters_guests_with_the_farms_key_and_a_stranger_with_none(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = HostPaths(home / "state", home / "run")
+    (home / ".config/banger/ssh").rmdir()
     with pytest.raises(UnavailableError, match="no key to the farm's guests"):
-        _ = keys_of_this_user(paths).identity
+        keys_of_this_user(paths).known_hosts(VM)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert keys_of_this_user(paths) is paths
 

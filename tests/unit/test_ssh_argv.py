@@ -44,6 +44,12 @@ def test_only_the_farms_key_is_offered_and_nothing_is_asked_or_forwarded() -> No
     assert (options["BatchMode"], options["ForwardAgent"], options["ForwardX11"]) == ("yes", "no", "no")
 
 
+def test_a_home_with_a_blank_or_a_percent_sign_is_one_path() -> None:
+    home = HostPaths(Path("/home/a b%c"), Path("/run"))
+    options = options_of(ssh.ssh_argv(home, VM, "172.16.0.2"))
+    assert options["IdentityFile"] == '"/home/a b%%c/keys/id_ed25519"'
+
+
 def test_without_a_command_it_is_a_login_shell() -> None:
     argv = ssh.ssh_argv(PATHS, VM, "172.16.0.2", tty=True)
     assert argv[-2:] == ("--", "root@172.16.0.2")
