@@ -112,6 +112,7 @@ def _cli() -> tuple[Grant, ...]:
             "set",
             writes=(f"{_JOBS}:cancel",),
         ),
+        Grant("hold root's audit against what root published", "hmget", reads=(audit_key(_ANY),)),
         _FOLLOW,
         _FIND_ALL,
     )
