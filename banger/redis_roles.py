@@ -52,6 +52,10 @@ class Grant(NamedTuple):
         return f"({' '.join(words)})"
 
 
+# Nobody can be it: it is off and has no password. Only Redis is, when it plays its AOF back at its start:
+# without these rights it would leave out every transaction, and with them the records.
+_DEFAULT_USER = "user default off resetpass ~* &* +@all"
+
 _CONNECTION = Grant(
     "say who one is and group commands; none names a key",
     "hello ping select client|setname multi exec discard",
@@ -87,7 +91,7 @@ def acl_lines(host: str, passwords: Mapping[Role, str]) -> list[str]:
     They fit an aclfile, and ``ACL SETUSER`` without their first word: rights are then replaced, and a
     password is added to those that other hosts have given the user.
     """
-    return ["user default off", *(_line(role, host, password) for role, password in passwords.items())]
+    return [_DEFAULT_USER, *(_line(role, host, password) for role, password in passwords.items())]
 
 
 def _line(role: Role, host: str, password: str) -> str:

@@ -208,7 +208,7 @@ def test_a_second_farm_does_not_disturb_the_first(make_settings, settings, farm)
 def test_down_stops_all_within_its_bound_and_keeps_what_redis_knew(settings, farm):
     running = [control.status(settings).pid, *pids(settings).values()]
     with redis.Redis.from_url(farm.url("admin")) as ours:
-        ours.set("kept", "yes")
+        ours.pipeline(transaction=True).set("kept", "yes").execute()
     began = time.monotonic()
     assert control.down(settings)
     assert time.monotonic() - began < control.DOWN_DEADLINE_S
