@@ -34,7 +34,6 @@ _BRIDGE_TABLE = f"bridge {NFT_TABLE}"
 _INET_TABLE = f"inet {NFT_TABLE}"
 _TAPS = f"{TAP_PREFIX}*"
 _GUESTS = f"add map {_BRIDGE_TABLE} guests {{ type ifname : verdict; }}"
-_BROADCAST = "ff:ff:ff:ff:ff:ff"
 
 
 def script(lines: Iterable[str]) -> bytes:
@@ -101,15 +100,13 @@ def base_removal() -> list[str]:
 
 def guest_rules(vm_id: str, slot: Slot, *, nat: bool) -> list[str]:
     """Return the lines that make one tap's chain; nft refuses them where the shared tables are missing."""
-    gateway_mac = mac_address(slot.gateway)
     network = IPv4Network((slot.gateway, slot.prefix), strict=False)
     rules = [
         f"ether saddr != {slot.mac} drop",
-        f"ether daddr != {{ {gateway_mac}, {_BROADCAST} }} drop",
         "arp htype 1 arp ptype ip arp hlen 6 arp plen 4 "
         f"arp saddr ether {slot.mac} arp saddr ip {slot.address} arp daddr ip {slot.gateway} accept",
         "ether type != ip drop",  # asks the frame, where ``ip saddr`` alone would see through a VLAN tag
-        f"ether daddr != {gateway_mac} drop",
+        f"ether daddr != {mac_address(slot.gateway)} drop",
         "ip hdrlength != 5 drop",  # options, source routes among them
         "ip frag-off & 0x3fff != 0 drop",  # fragments, which the host would have to keep and put together
         f"ip saddr != {slot.address} drop",

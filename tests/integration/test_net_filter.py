@@ -205,7 +205,7 @@ def forged(guest: FakeGuest, neighbour: IPv4Address) -> Frames:
         return ethernet(mac, BROADCAST, kind, payload)
 
     def packet(said: bytes, source: IPv4Address = own, target: IPv4Address = GATEWAY) -> bytes:
-        return ipv4(source, target, UDP, udp(68, 67, said))
+        return ipv4(source, target, UDP, udp(5, DNS, said))  # which the host would hear, were it lawful
 
     def answer(said: bytes, as_mac: str, as_address: IPv4Address, to: IPv4Address = GATEWAY) -> bytes:
         return arp(2, as_mac, as_address, to) + said
@@ -225,7 +225,7 @@ def forged(guest: FakeGuest, neighbour: IPv4Address) -> Frames:
         "multicast": lambda said: ethernet(
             mac, "01:00:5e:00:00:fb", IP, packet(said, target=IPv4Address("224.0.0.251"))
         ),
-        "DHCP client": lambda said: to_all(IP, packet(said, nobody, everybody)),
+        "DHCP client": lambda said: to_all(IP, ipv4(nobody, everybody, UDP, udp(68, 67, said))),
         "DHCP server": lambda said: to_all(IP, ipv4(own, everybody, UDP, udp(67, 68, said))),
         "ARP as the gateway": lambda said: to_all(ARP, answer(said, mac, GATEWAY, own)),
         "ARP as the gateway, to a neighbour": lambda said: ethernet(
