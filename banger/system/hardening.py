@@ -26,7 +26,7 @@ ROOT_CAPABILITIES = {
     "CAP_DAC_OVERRIDE": "works in directories that the worker's user owns, and opens disks of VMs' uids",
     "CAP_FOWNER": "sets the mode of what it has given away",
     "CAP_KILL": "ends VMMs, which run under other uids",
-    "CAP_MKNOD": "device-mapper nodes where udev makes none",
+    "CAP_MKNOD": "device-mapper nodes, which libdm makes itself: udev would give them to root again",
     "CAP_NET_ADMIN": "taps, the bridge's ports, nftables",
     "CAP_SETGID": "VMMs and debugfs run under the VM's gid",
     "CAP_SETPCAP": "takes the bounding set away from what it starts",

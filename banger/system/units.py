@@ -21,13 +21,14 @@ from banger.embedded.services import (
     worker_argv,
 )
 from banger.settings import Settings
-from banger.shell import ENVIRONMENT
+from banger.shell import ENVIRONMENT, find_tool
 from banger.system import hardening, places
 from banger.system.hardening import Setting
 
 REDIS_USER = "banger-redis"
 FLOWER_USER = "banger-flower"
 
+DRIVERS = ("tun", "loop", "dm-mod", "dm-snapshot")
 MORE_TO_STOP_S = 4  # than the supervisor gives: systemd has nothing else to wait for
 _DESCRIPTORS = 65_536
 
@@ -79,20 +80,19 @@ def _redis(settings: Settings) -> Unit:
 
 def _network(settings: Settings) -> Unit:
     prepare = (sys.executable, "-m", "banger.system.preparation")
-    lines = [
-        ("Description", "banger: the guests' bridge and rules, and whether KVM works here"),
-        ("PartOf", places.TARGET),
-    ]
+    # Not part of the target: who stops that leaves the guests' network as it is.
+    head = [("Description", "banger: the guests' bridge and rules, and whether KVM works here")]
     body = [
         ("Type", "oneshot"),
         ("RemainAfterExit", "yes"),
+        # DeviceAllow of the root worker knows drivers that are there by then; "+": outside this sandbox.
+        ("ExecStartPre", command_line((f"-+{find_tool('modprobe')}", "--all", "--quiet", *DRIVERS))),
         ("ExecStart", command_line((*prepare, "up"))),
         ("ExecStop", command_line((*prepare, "down"))),
         *_environment(places.NETWORK, secrets=False),
         *_lines(hardening.preparation(writable=(settings.run_dir,))),
     ]
-    # Not part of the target: a restart of the farm leaves the bridge, and so the guests, alone.
-    return Unit(places.NETWORK, _sections(("Unit", lines[:1]), ("Service", body)))
+    return Unit(places.NETWORK, _sections(("Unit", head), ("Service", body)))
 
 
 def _worker(settings: Settings, near: Sequence[str], *, own_redis: bool) -> Unit:
