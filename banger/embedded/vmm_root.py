@@ -37,7 +37,9 @@ def rooted_argv(argv: tuple[str, ...], settings: Settings) -> tuple[str, ...]:
 def main(arguments: list[str]) -> None:
     """Do what the arguments say; does not return."""
     place, kernels, *argv = arguments
+    before = os.umask(0o022)  # VMs' uids pass through here, whatever a service's own files are
     make(Path(place), Path(kernels))
+    os.umask(before)
     os.execv(argv[0], argv)  # noqa: S606 - our own plan's argv, absolute, no shell
 
 

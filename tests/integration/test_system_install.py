@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +15,7 @@ from system_box import SystemBox, system_box
 
 pytestmark = pytest.mark.integration
 
+ROOT = Path(__file__).parents[2]
 UNITS = Path("/etc/systemd/system")
 SERVICES = ["redis", "network", "worker", "root-worker", "flower"]
 # On systemd's scale from 0 (nothing is open) to 10.
@@ -278,3 +283,28 @@ def test_passwords_that_were_stolen_are_replaced_and_their_services_restarted(bo
     (restarted,) = [line for line in box.told_systemd() if line.startswith("restart")]
     assert "network" not in restarted
     assert restarted.count(".service") == 4
+
+
+def test_a_wheel_in_opt_is_installed_as_the_documentation_says(box: SystemBox, tmp_path: Path) -> None:
+    """Dependencies come from this environment: the test needs no registry."""
+    pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
+    source = tmp_path / "source"
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "tests", "build", "*.egg-info"))
+    build = ("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path, source)
+    subprocess.run([*pip, *build], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("banger-*.whl")
+    box.shell(f"umask 022; {Path(sys.executable).resolve()} -m venv --without-pip /opt/banger")
+    site = box.shell("echo /opt/banger/lib/python3*/site-packages")
+    box.shell(f"umask 022; {' '.join(pip)} --python /opt/banger/bin/python install --no-deps {wheel}")
+    box.shell(f"echo {sysconfig.get_path('purelib')} > {site}/dependencies.pth")
+    install = ("/opt/banger/bin/banger", "system", "install")
+    ended = box.run(*install)
+    if f"{sys.prefix}/" in ended.err:
+        pytest.skip("this environment is not root's alone: its packages may not stand in for installed ones")
+    assert ended.code == 0, ended.err
+    unit = box.shell(f"cat {UNITS}/banger-root-worker.service")
+    assert "/opt/banger/bin/python -m celery -A root_worker.app" in unit
+    # Its own code is refused as soon as others can write to it.
+    box.shell(f"chmod o+w {site}/root_worker")
+    ended = box.run(*install)
+    assert (ended.code, "root_worker: others than root can write" in ended.err) == (1, True), ended.err
