@@ -9,7 +9,6 @@ made anew too: root publishes it to its own host's two queues and never runs it.
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -18,13 +17,11 @@ from celery import Task
 from celery.worker import strategy
 
 from banger.contracts.errors import PolicyError
-from banger.contracts.queues import root_queue, work_queue
+from banger.contracts.root_message import body_of, headers_of
 from banger.contracts.tickets import Claims, TicketKey, open_ticket
 from root_worker.audit import Audit
 from root_worker.ledger import Ledger
 from root_worker.policy import Policy, check
-
-_TASK_ID = re.compile(r"[0-9a-f]{12}-[0-9a-f]{12}-u?[0-9]{2}-[a-z_]+")
 
 
 class Door(NamedTuple):
@@ -83,54 +80,11 @@ def guarded(task: Any, app: Any, consumer: Any) -> Callable[..., Any]:
 
 
 def rebuild(message: Any, claims: Claims) -> None:
-    """Make body and headers from the claims: no errbacks, callbacks, eta, expiry, time limits or stamps.
-
-    ``root_id`` and ``parent_id`` only link a chain's tasks for whoever watches; they are kept where they
-    look like ours. PolicyError when the chain's tail leads anywhere but to this host's own queues.
-    """
-    embed, headers, call = message.payload[2], message.headers, claims.call
-    tail = [_link(link, call.host) for link in (embed.get("chain") or [])]
-    message.headers = {
-        "lang": "py",
-        "task": claims.task,
-        "id": claims.task_id,
-        "root_id": _task_id(headers.get("root_id")) or claims.task_id,
-        "parent_id": _task_id(headers.get("parent_id")),
-        "group": None,
-        "retries": 0,
-        "timelimit": [None, None],
-        "argsrepr": f"vm={call.vm_id} job={call.job} stage={call.stage} generation={call.generation}",
-        "kwargsrepr": "",
-        "origin": "ticket",
-        "ignore_result": True,
-    }
-    embed = {"callbacks": None, "errbacks": None, "chord": None, "chain": tail or None}
-    body = [[claims.model_dump(mode="json")], {}, embed]
-    message.body = json.dumps(body)
+    """Make body and headers anew (``banger.contracts.root_message``); PolicyError where that cannot be."""
+    message.body = json.dumps(body_of(claims, message.payload[2]))
+    message.headers = headers_of(claims, message.headers)
     message.content_encoding = "utf-8"
     message._decoded_cache = None  # kombu keeps the decoded body; it must be read anew
-
-
-def _link(link: Any, host: str) -> dict[str, Any]:
-    """Return one link of a chain's tail, made anew of what is needed to publish it."""
-    options = link["options"]
-    if options["queue"] not in (work_queue(host), root_queue(host)):
-        raise PolicyError(f"the chain leads to the queue {options['queue']!r}")
-    if not str(link["task"]).startswith("banger.") or not _task_id(options["task_id"]):
-        raise PolicyError(f"the chain leads to the task {link['task']!r}")
-    kept = {name: options[name] for name in ("queue", "task_id", "argsrepr", "kwargsrepr")}
-    return {
-        "task": link["task"],
-        "args": link["args"],
-        "kwargs": {},
-        "options": kept,
-        "subtask_type": None,
-        "immutable": True,
-    }
-
-
-def _task_id(value: object) -> str | None:
-    return value if isinstance(value, str) and _TASK_ID.fullmatch(value) else None
 
 
 def _clean(said: object) -> str:
