@@ -44,7 +44,7 @@ def owned() -> Iterator[Owned]:
         owner.write("tools/blob", bytes(range(256)) * 4)
         (owner.home / "tools" / "hello").symlink_to("../dotfiles/hello")
         with inside(box.network):
-            owner.banger("vm", "create", "dev", "--disk", "256MiB")
+            owner.banger("vm", "create", "dev", "--disk", "64MiB")
             yield Owned(box, owner)
 
 
@@ -129,6 +129,21 @@ def test_a_file_in_the_way_fails_the_start_and_names_it_and_leaves_nothing_half(
     assert owned.guest("cat", "/root/bin/blob") == "kept\n"
     assert ".banger-sync" not in owned.guest("ls", "-a", "/root")
     owned.guest("rmdir", "/root/.netrc")
+
+
+def test_a_full_disk_keeps_the_old_file_whole(owned):
+    owned.guest(
+        "sh", "-c", "echo old > /root/.netrc; dd if=/dev/zero of=/root/fill bs=1M; sync; test -s /root/fill"
+    )
+    owned.owner.write(".netrc", bytes(1024 * 1024), 0o600)
+    owned.owner.configure(owned.box.settings, SYNCED)
+    failed = owned.owner.banger("vm", "restart", "dev", good=1)
+    assert b"No space left on device" in failed.stderr
+    owned.owner.configure(owned.box.settings)
+    owned.owner.banger("vm", "start", "dev")
+    assert owned.guest("cat", "/root/.netrc") == "old\n"
+    owned.guest("rm", "/root/fill")
+    owned.owner.write(".netrc", b"changed\n", 0o600)
 
 
 def test_a_run_has_the_files_before_its_command(owned):
