@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from tests.bench import boot, command_line, idle, own_farm, preparation, queueing, report, root_door
+from tests.bench import boot, command_line, idle, own_farm, preparation, queueing, report, root_door, sandbox
 
 
 def main() -> None:
@@ -21,6 +21,7 @@ def main() -> None:
             ("preparing hosts, small and large base image", preparation.measure),
             ("stages, through the queues and in a row", queueing.measure),
             ("root's door", root_door.measure),
+            ("root's tools, confined and not", sandbox.measure),
             ("the command line", command_line.measure),
             ("the farm at rest", idle.measure),
         ):
