@@ -26,13 +26,6 @@ from banger.contracts.errors import ToolFailedError
 TOOL_DIRECTORIES = (Path("/usr/sbin"), Path("/usr/bin"), Path("/sbin"), Path("/bin"))
 ENVIRONMENT = {"PATH": ":".join(map(str, TOOL_DIRECTORIES)), "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"}
 MAX_OUTPUT_BYTES = 1024 * 1024
-SANDBOX_LIMITS = {
-    "as": 512 * 1024 * 1024,
-    "stack": 1024 * 1024,  # of each thread too, and e2fsprogs makes one a processor
-    "nproc": 64,
-    "cpu": 10,
-    "core": 0,
-}
 
 log = logging.getLogger("root_worker.shell")
 
@@ -66,8 +59,8 @@ def run(
 ) -> Completed:
     """Run a program to its end and return what it printed.
 
-    ``pass_fds`` stay open in the program under the same numbers. ``sandbox`` are the words of ``sandboxed``
-    that confine it. A write above ``max_output`` (bytes of each stream) fails in the program.
+    ``pass_fds`` stay open in the program under the same numbers. ``sandbox`` are the words that confine it
+    (``banger.contracts.sandbox``). A write above ``max_output`` (bytes of each stream) fails in the program.
     ToolFailedError when a binary is not trusted, the exit code is not in ``good``, or the deadline (seconds)
     passes.
     """
@@ -97,33 +90,6 @@ def run(
             f"{Path(argv[0]).name} {what}", details=f"{shlex.join(whole)}\n{said[-2000:]}".strip()
         )
     return Completed(process.returncode, *printed)
-
-
-def sandboxed(uid: int, *, max_file: int | None) -> tuple[str, ...]:
-    """Return the words that run a program as ``uid`` and gid, with nothing but what its descriptors give it.
-
-    No groups, no capabilities and no way to gain any; no network, no System V IPC, no process of others to
-    signal; bounded memory, processor time and processes; files of ``max_file`` bytes (None: unbounded).
-    """
-    limits = SANDBOX_LIMITS | ({} if max_file is None else {"fsize": max_file})
-    return (
-        *(tool("unshare"), "--net", "--ipc", "--pid", "--fork", "--"),
-        # Signals such as SIGXFSZ spare the first process of a namespace, so the program is not that.
-        *(tool("setsid"), "--fork", "--wait"),
-        *(tool("prlimit"), *(f"--{name}={limit}" for name, limit in limits.items()), "--"),
-        *unprivileged(uid),
-    )
-
-
-def unprivileged(uid: int, groups: Collection[int] = ()) -> tuple[str, ...]:
-    """Return the words that run a program as ``uid`` and gid, with these groups, without a way back."""
-    if uid < 1:
-        raise ValueError(f"uid {uid} is not an unprivileged one")
-    return (
-        *(tool("setpriv"), f"--reuid={uid}", f"--regid={uid}"),
-        f"--groups={','.join(map(str, groups))}" if groups else "--clear-groups",
-        *("--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--"),
-    )
 
 
 def _check_binary(name: str) -> None:

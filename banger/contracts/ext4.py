@@ -2,7 +2,7 @@
 
 debugfs exits with 0 when a scripted command failed, so a write proves nothing. The contract here is:
 look first (types, sizes: a guest may have made anything there), write in one batch, look again, decide.
-Both sides of the farm use it, each with a debugfs of its own behind ``Debugfs``.
+Both sides of the farm use it.
 
 Facts from e2fsprogs 1.47.0: a script's commands are echoed to stdout as ``debugfs: COMMAND``, errors go to
 stderr; ``sif FILE mode`` replaces the whole i_mode, type bits included; ``write`` takes its mode from the
@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import PurePosixPath
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
+from banger.contracts.debugfs import Debugfs
 from banger.contracts.errors import StageFailedError
 
 REPLAY_JOURNAL_OPTIONS = ("-p", "-E", "journal_only")
@@ -75,16 +76,6 @@ class Verdict(Enum):
     INTACT = "nothing was changed"
     DAMAGED = "what is there is neither the old nor the new"
     UNKNOWN = "debugfs did not say what is there"
-
-
-class Debugfs(Protocol):
-    """debugfs on one disk, as its side may run it. Exit status is ignored; stdout is returned."""
-
-    def read(self, script: str) -> bytes:
-        """Run a script without write access."""
-
-    def write(self, contents: Sequence[bytes], script: Callable[[Sequence[str]], str]) -> bytes:
-        """Run a script with write access, given paths where it reads ``contents``; return stderr."""
 
 
 def check_path(path: str) -> None:

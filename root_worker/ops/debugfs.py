@@ -1,4 +1,4 @@
-"""debugfs and e2fsck on a guest's disk, as the VM's uid: root never parses what a guest has written.
+"""debugfs and e2fsck on a guest's disk, in a sandbox of the VM's uid: root parses nothing that a guest wrote.
 
 The tools open the disk, and the files to write, by /proc/self/fd: exactly what root has opened and checked,
 whatever is renamed meanwhile.
@@ -8,75 +8,45 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
+from banger.contracts.debugfs import ANY, Debugfs
 from banger.contracts.errors import ToolFailedError
 from banger.contracts.ext4 import REPLAY_JOURNAL_GOOD, REPLAY_JOURNAL_OPTIONS, damaged
-from root_worker.shell import MAX_OUTPUT_BYTES, Completed, run, sandboxed, tool
+from banger.contracts.sandbox import sandboxed
+from root_worker.shell import MAX_OUTPUT_BYTES, Completed, run, tool
 
 _DEADLINE_S = 10
-_ANY = range(-64, 256)  # debugfs's status says nothing about its commands, nor does the signal that ended it
 
 
-class UnprivilegedDebugfs:
-    """``banger.contracts.ext4.Debugfs`` on an opened disk, as ``uid``."""
+def sandboxed_debugfs(disk: int, uid: int) -> Debugfs:
+    """Return debugfs on an opened disk, as ``uid``. It is stopped where it prints too much."""
 
-    def __init__(self, disk: int, uid: int) -> None:
-        self._disk = disk
-        self._uid = uid
-        found = os.fstat(disk)  # nobody makes a file larger than it is; a device cannot be
-        self._size = found.st_size if stat.S_ISREG(found.st_mode) else None
-
-    def replay_journal(self) -> None:
-        """Bring a disk that was not unmounted up to date; StageFailedError when it is damaged."""
-        argv = (tool("e2fsck"), *REPLAY_JOURNAL_OPTIONS, _path(self._disk))
-        try:
-            run(
-                argv,
-                deadline_s=_DEADLINE_S,
-                good=REPLAY_JOURNAL_GOOD,
-                pass_fds=(self._disk,),
-                sandbox=sandboxed(self._uid, max_file=self._size),
-            )
-        except ToolFailedError as error:
-            raise damaged(error.details) from error
-
-    def read(self, script: str) -> bytes:
-        """Run a script without write access and return stdout; debugfs is killed where that is too long."""
-        return self._run((), script, (), MAX_OUTPUT_BYTES).stdout
-
-    def write(self, contents: Sequence[bytes], script: Callable[[Sequence[str]], str]) -> bytes:
-        """Run a script with write access, given paths of ``contents``; return stderr."""
-        with _in_memory(contents) as fds:
-            return self._run(("-w",), script([_path(fd) for fd in fds]), fds, self._size).stderr
-
-    def _run(
-        self, options: Sequence[str], script: str, fds: Sequence[int], max_file: int | None
-    ) -> Completed:
+    def start(*options: str, script: str, fds: Sequence[int] = ()) -> Completed:
+        max_file = _size(disk) if "-w" in options else MAX_OUTPUT_BYTES
         return run(
-            (tool("debugfs"), *options, "-f", "-", _path(self._disk)),
+            (tool("debugfs"), *options, f"/proc/self/fd/{disk}"),
             deadline_s=_DEADLINE_S,
-            good=_ANY,
+            good=ANY,
             stdin=script.encode(),
-            pass_fds=(self._disk, *fds),
-            sandbox=sandboxed(self._uid, max_file=max_file),
+            pass_fds=(disk, *fds),
+            sandbox=sandboxed(uid, tool, max_file),
         )
 
-
-def _path(fd: int) -> str:
-    return f"/proc/self/fd/{fd}"
+    return Debugfs(start)
 
 
-@contextmanager
-def _in_memory(contents: Sequence[bytes]) -> Iterator[list[int]]:
-    fds: list[int] = []
+def replay_journal(disk: int, uid: int) -> None:
+    """Bring a disk that was not unmounted up to date, as ``uid``; StageFailedError when it is damaged."""
+    argv = (tool("e2fsck"), *REPLAY_JOURNAL_OPTIONS, f"/proc/self/fd/{disk}")
+    sandbox = sandboxed(uid, tool, _size(disk))
     try:
-        for content in contents:
-            fds.append(os.memfd_create("guest-file"))
-            with os.fdopen(fds[-1], "wb", closefd=False) as file:
-                file.write(content)
-        yield fds
-    finally:
-        for fd in fds:
-            os.close(fd)
+        run(argv, deadline_s=_DEADLINE_S, good=REPLAY_JOURNAL_GOOD, pass_fds=(disk,), sandbox=sandbox)
+    except ToolFailedError as error:
+        raise damaged(error.details) from error
+
+
+def _size(disk: int) -> int | None:
+    """Return what no tool may make the disk larger than: a file's size. A device has one for good."""
+    found = os.fstat(disk)
+    return found.st_size if stat.S_ISREG(found.st_mode) else None

@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from banger.contracts.names import KEEPER, HostPaths, link_alias
+from banger.contracts.sandbox import unprivileged
 from root_worker import shell
 from root_worker.ops.serial_log import SerialLog
 
@@ -50,7 +51,7 @@ def spawn(
     shell.run(
         (
             *(shell.tool("unshare"), "--net", "--ipc", "--uts", f"--root={paths.vmm_root}", "--"),
-            *shell.unprivileged(uid, groups),
+            *unprivileged(uid, shell.tool, groups),
             *(str(Path(sys.executable).resolve()), "-I", "-S", str(KEEPER), link_alias(vm_id)),
         ),
         stdin=marshal.dumps(plan),

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from banger.contracts import fstab
 from banger.contracts.errors import StageFailedError
-from banger.contracts.ext4 import File, Survey, damaged, put, survey
+from banger.contracts.ext4 import File, damaged, put, survey
 from banger.contracts.requests import PatchRootfsRequest
 from root_worker import policy
 from root_worker.host import RootHost
 from root_worker.ops import beneath, system_disk
-from root_worker.ops.debugfs import UnprivilegedDebugfs
+from root_worker.ops.debugfs import replay_journal, sandboxed_debugfs
 from root_worker.ops.grant_file import worker_of
 from root_worker.vmm import processes
 
@@ -33,23 +33,18 @@ def do(request: PatchRootfsRequest, host: RootHost) -> None:
     files = [File(file.path, file.content.encode(), file.mode) for file in request.files]
     files += _host_key(host, request.vm_id)
     with system_disk.opened(host, request.vm_id, uid) as disk:
-        debugfs = UnprivilegedDebugfs(disk, uid)
-        before = _survey(files, debugfs)
+        debugfs = sandboxed_debugfs(disk, uid)
+        paths = [_FSTAB, *(file.path for file in files)]
+        before = survey(paths, _FSTAB, _FSTAB_LIMIT, debugfs)
+        if before is None:  # not unmounted; after a clean stop there is nothing to replay
+            replay_journal(disk, uid)
+            before = survey(paths, _FSTAB, _FSTAB_LIMIT, debugfs)
+        if before is None:
+            raise damaged("It cannot be read though its journal has been replayed.")
         # Bytes that are no text pass through unchanged: the file is the guest's own.
         current = (before.content or b"").decode(errors="surrogateescape")
         merged = fstab.merge(current, request.mounts).encode(errors="surrogateescape")
         put([], [*files, File(_FSTAB, merged)], before.inodes, debugfs)
-
-
-def _survey(files: list[File], debugfs: UnprivilegedDebugfs) -> Survey:
-    paths = [_FSTAB, *(file.path for file in files)]
-    found = survey(paths, _FSTAB, _FSTAB_LIMIT, debugfs)
-    if found is None:  # not unmounted; after a clean stop there is nothing to replay
-        debugfs.replay_journal()
-        found = survey(paths, _FSTAB, _FSTAB_LIMIT, debugfs)
-    if found is None:
-        raise damaged("It cannot be read though its journal has been replayed.")
-    return found
 
 
 def _host_key(host: RootHost, vm_id: str) -> list[File]:

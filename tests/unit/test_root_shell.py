@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from banger.contracts.errors import ToolFailedError
+from banger.contracts.sandbox import sandboxed
 from root_worker import shell
 
 SH = "/bin/sh"
@@ -97,4 +98,4 @@ def test_the_log_line_can_be_pasted(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_a_sandbox_for_root_is_refused() -> None:
     with pytest.raises(ValueError, match="unprivileged"):
-        shell.sandboxed(0, max_file=None)
+        sandboxed(0, shell.tool, None)

@@ -16,7 +16,7 @@ from banger.contracts.requests import UndoRequest, WorkDiskRequest
 from banger.contracts.sizes import format_mib
 from banger.images.ext4 import MKFS_OPTIONS
 from banger.shell import find_tool, run
-from workers.debugfs import WorkerDebugfs
+from workers.debugfs import worker_debugfs
 from workers.ext4_size import grow
 from workers.host import StageContext
 from workers.new_file import new_file
@@ -91,6 +91,6 @@ def _authorize(disk: Path, public_keys: bytes) -> None:
 
     For good: once a guest has run, its disk is not opened any more.
     """
-    debugfs = WorkerDebugfs(disk)
+    debugfs = worker_debugfs(disk)
     keys = File("/.ssh/authorized_keys", public_keys, 0o600)
     put([Directory("/", 0o700), Directory("/.ssh", 0o700)], [keys], look(["/", keys.path], debugfs), debugfs)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from farm_box import eventually
 
+from banger.contracts import sandbox
 from banger.contracts.errors import ToolFailedError
 from root_worker import shell
 
@@ -20,13 +21,13 @@ pytestmark = pytest.mark.integration
 
 UID = 1_900_000_000 + os.getpid()  # nobody else's
 PYTHON = str(Path(sys.executable).resolve())
-SANDBOX = shell.sandboxed(UID, max_file=shell.MAX_OUTPUT_BYTES)
+SANDBOX = sandbox.sandboxed(UID, shell.tool, shell.MAX_OUTPUT_BYTES)
 
 
-def hostile(code: str, *, deadline_s: float = 5, sandbox: tuple[str, ...] = SANDBOX) -> shell.Completed:
+def hostile(code: str, *, deadline_s: float = 5, within: tuple[str, ...] = SANDBOX) -> shell.Completed:
     """Run a tool that a guest's disk has taken over: it does what ``code`` says."""
     argv = (PYTHON, "-I", "-S", "-c", f"import os, socket, time\n{code}")
-    return shell.run(argv, deadline_s=deadline_s, sandbox=sandbox, good=range(-64, 256))
+    return shell.run(argv, deadline_s=deadline_s, sandbox=within, good=range(-64, 256))
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +120,7 @@ def test_it_reaches_no_network() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         code = f"socket.create_connection(('127.0.0.1', {port}), 2); print('reached')"
-        assert hostile(code, sandbox=()).stdout == b"reached\n"
+        assert hostile(code, within=()).stdout == b"reached\n"
         assert b"Network is unreachable" in hostile(code).stderr
 
 
@@ -147,7 +148,7 @@ def test_it_signals_no_process_of_others_even_of_its_own_uid() -> None:
 
 def test_it_cannot_hold_more_memory_than_its_bound() -> None:
     code = "data = bytearray(1 << 30); data[::4096] = b'x' * len(data[::4096]); print('held')"
-    assert hostile(code, sandbox=()).stdout == b"held\n"
+    assert hostile(code, within=()).stdout == b"held\n"
     assert b"MemoryError" in hostile(code).stderr
 
 
@@ -170,7 +171,7 @@ CHILD = "if not os.fork():\n    os.setsid()\n    os.closerange(0, 3)\n    time.s
 
 
 def test_what_left_its_group_would_outlive_it() -> None:
-    hostile(CHILD, sandbox=shell.unprivileged(UID))
+    hostile(CHILD, within=sandbox.unprivileged(UID, shell.tool))
     assert len(processes()) == 1
     subprocess.run(["pkill", "-KILL", "-u", str(UID)], check=True)  # this test's own uid
 
@@ -190,9 +191,9 @@ def test_it_cannot_spin_for_longer_than_its_processor_time() -> None:
     limits = subprocess.run(
         [*SANDBOX, "/bin/sh", "-c", "ulimit -t; ulimit -c"], capture_output=True, check=True, text=True
     )
-    assert limits.stdout.split() == [str(shell.SANDBOX_LIMITS["cpu"]), "0"]
+    assert limits.stdout.split() == [str(sandbox.LIMITS["cpu"]), "0"]
     short = tuple("--cpu=1" if word.startswith("--cpu=") else word for word in SANDBOX)
-    assert hostile("while True: pass", sandbox=short).code != 0
+    assert hostile("while True: pass", within=short).code != 0
 
 
 @pytest.mark.parametrize("stream", [1, 2])
