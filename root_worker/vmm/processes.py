@@ -22,6 +22,7 @@ from root_worker.registry import Entry
 
 SIGNAL_DEADLINE_S = 5.0
 DEATH_DEADLINE_S = 5.0
+LAST_WORDS_S = 1.0
 
 
 class Process(NamedTuple):
@@ -75,16 +76,23 @@ def end(uid: int | None, name: Signal) -> None:
 
 
 def _end(uid: int | None, name: Signal, wait_s: float, *, all_of_it: bool) -> list[int]:
-    """Signal the VMM, or all of it, and wait until all of it is dead; return what lived at the start."""
-    deadline = time.monotonic() + wait_s
+    """Signal the VMM, or all of it, and wait until it is dead; return what lived at the start.
+
+    Once the VMM is, its keeper is given a moment to end by itself.
+    """
     with held(uid) as alive:
-        for process in alive:
-            if process.is_vmm or all_of_it:
-                with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(process.pidfd, signal.Signals[f"SIG{name}"])
-        for process in alive:
-            _ended(process.pidfd, max(0.0, deadline - time.monotonic()))
+        told = [process for process in alive if process.is_vmm or all_of_it]
+        for process in told:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(process.pidfd, signal.Signals[f"SIG{name}"])
+        if _all_ended(told, wait_s):
+            _all_ended(alive, LAST_WORDS_S)
         return [process.pid for process in alive]
+
+
+def _all_ended(some: list[Process], wait_s: float) -> bool:
+    deadline = time.monotonic() + wait_s
+    return all(_ended(process.pidfd, max(0.0, deadline - time.monotonic())) for process in some)
 
 
 def _ended(pidfd: int, wait_s: float) -> bool:
