@@ -26,7 +26,8 @@ WORKER = pwd.getpwnam("daemon")
 VM = "0123456789ab"
 IMAGE = "aaaaaaaaaaaa"
 SLOT = 7
-UID = 300_007
+UID_BASE = 600_000 + os.getpid() % 100_000 * 1000  # what has a VM's uid is killed with it: ours alone
+UID = UID_BASE + SLOT
 Backend = Literal["auto", "reflink", "copy", "dm-snapshot"]
 MIB = 1024 * 1024
 HOST_KEY = b"-----BEGIN OPENSSH PRIVATE KEY-----\n"
@@ -47,6 +48,7 @@ def make_host(state: Path) -> RootHost:
             "host": "here",
             "state_dir": state,
             "run_dir": state / "run",
+            "uid_base": UID_BASE,
             "worker_user": WORKER.pw_name,
         }
     )
@@ -116,7 +118,7 @@ def ready_host(state: Path, scratch: Path, fstab: str | None = "UUID=x / ext4 de
 
 def context(paths: HostPaths, backend: Backend = "copy") -> StageContext:
     """Return the surroundings of a worker's stage on the same host."""
-    return StageContext(WorkHost("here", paths, IPv4Network("172.16.0.0/24"), 300_000, backend))
+    return StageContext(WorkHost("here", paths, IPv4Network("172.16.0.0/24"), UID_BASE, backend))
 
 
 def debugfs(disk: Path, *commands: str, write: bool = False) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from disks import make_host
+from disks import UID_BASE, make_host
 from tiny_kernel import tiny_kernel
 
 import banger.accelerator
@@ -48,7 +48,9 @@ def host(tmp_path: Path, device: Path) -> RootHost:
 @pytest.fixture
 def settings(host: RootHost) -> Settings:
     """The same host, as the front knows it."""
-    return Settings(host="here", state_dir=host.policy.state_dir, run_dir=host.policy.run_dir)
+    return Settings(
+        host="here", state_dir=host.policy.state_dir, run_dir=host.policy.run_dir, uid_base=UID_BASE
+    )
 
 
 @pytest.fixture
@@ -78,7 +80,9 @@ def test_a_boot_that_speaks_and_ends_proves_kvm(host, settings, fake_qemu):
     assert choose_accelerator(host) == ("tcg", ()), "nothing is proven yet"
     probe(settings)
     assert choose_accelerator(host) == ("kvm", (KVM_GROUP,))
-    assert starts.read_text() == f"uid=300000 gid=300000 groups=300000,{KVM_GROUP}\n", "as a VMM would run"
+    assert starts.read_text() == (f"uid={UID_BASE} gid={UID_BASE} groups={UID_BASE},{KVM_GROUP}\n"), (
+        "as a VMM would run"
+    )
 
 
 def test_the_probe_is_given_a_kernel_that_it_can_read(settings, fake_qemu):
