@@ -53,7 +53,8 @@ def main() -> None:
     settings = settings_of(Path(unit))
     _see_less(settings)
     os.umask(int(settings["UMask"][-1], 8))
-    files = min(int(settings["LimitNOFILE"][-1]), resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    files = min(int(settings.get("LimitNOFILE", [str(hard)])[-1]), hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     filters = _Filters()
@@ -97,9 +98,9 @@ def _become(settings: dict[str, list[str]]) -> None:
     for number in range(int(Path("/proc/sys/kernel/cap_last_cap").read_text()) + 1):
         if number not in kept:
             _check(_libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0))
-    user = settings["User"][-1]
+    user = settings.get("User", ["root"])[-1]
     if user != "root":
-        account = pwd.getpwnam(os.environ.pop("BANGER_TEST_USER", user))
+        account = pwd.getpwnam(user)
         os.initgroups(account.pw_name, account.pw_gid)
         os.setresgid(account.pw_gid, account.pw_gid, account.pw_gid)
         os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)

@@ -62,7 +62,7 @@ def make(directory: Directory) -> Applied:
         directory.mode,
     )
     if not right:
-        make_directory(directory.path, account.pw_uid, account.pw_gid, directory.mode)
+        make_directory(directory.path, account.pw_uid, account.pw_gid, directory.mode, contents=True)
     what = "made" if before is None else "unchanged" if right else "changed"
     entry = MadeDirectory(
         path=directory.path, owner=directory.owner, mode=directory.mode, made=before is None

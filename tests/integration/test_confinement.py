@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
 import sys
@@ -11,14 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from farm_box import Box, farm_box, without_flower
-from netns import inside
+from farm_box import Box, answer, farm_box
+from netns import inside, private_network
 
+from banger.contracts.names import BRIDGE
 from banger.embedded.credentials import decide, load
 from banger.embedded.plan import Plan, Service
 from banger.embedded.ports import Ports
-from banger.embedded.services import redis_argv, root_worker_argv, worker_argv
-from banger.settings import Settings
+from banger.embedded.services import flower_argv, redis_argv, root_worker_argv, worker_argv
+from banger.settings import Settings, load_settings
 from banger.shell import find_tool
 from banger.states import State
 from banger.system import places
@@ -29,23 +31,21 @@ pytestmark = pytest.mark.integration
 CONFINED = Path(__file__).parents[1] / "confined.py"
 
 
-def confined(plan: Plan, settings: Settings, changes: dict[str, str]) -> Plan:
-    """Run each service as its unit would; ``changes`` replace text in the units."""
-    plan = without_flower(plan)
+def confined(plan: Plan, settings: Settings) -> Plan:
+    """Run each service as its unit would, but all as one user: who owns what is shown elsewhere."""
     credentials = load(settings.farm_file)
     assert credentials is not None
     directory = settings.run_dir / "units"
     directory.mkdir(exist_ok=True)
     shutil.copyfile(CONFINED, directory / CONFINED.name)
     for unit in units(settings, credentials, own_redis=True):
-        text = unit.text
-        for old, new in changes.items():
-            text = text.replace(old, new)
-        (directory / unit.name).write_text(text)
+        text = unit.text.replace("User=banger-redis", "User=banger")
+        (directory / unit.name).write_text(text.replace("User=banger-flower", "User=banger"))
     argvs = {
         "redis": (places.REDIS, redis_argv(settings)),
         "worker": (places.WORKER, worker_argv(settings)),
         "root-worker": (places.ROOT_WORKER, root_worker_argv(settings)),
+        "flower": (places.FLOWER, flower_argv(credentials)),
     }
 
     def within(service: Service) -> Service:
@@ -58,9 +58,7 @@ def confined(plan: Plan, settings: Settings, changes: dict[str, str]) -> Plan:
 
 
 @contextlib.contextmanager
-def confined_box(changes: dict[str, str] | None = None) -> Iterator[Box]:
-    made: list[Settings] = []
-
+def confined_box() -> Iterator[Box]:
     def change(plan: Plan) -> Plan:
         state = plan.services[0].log.parents[1]
         env = next(service.env for service in plan.services if service.name == "worker")
@@ -72,9 +70,7 @@ def confined_box(changes: dict[str, str] | None = None) -> Iterator[Box]:
             uid_base=int(env["BANGER_UID_BASE"]),
             disk_backend=env["BANGER_DISK_BACKEND"],
         )
-        made.append(settings)
-        # One user for all three here: who owns what is for the tests of the installation.
-        return confined(plan, settings, {"User=banger-redis": "User=banger"} | (changes or {}))
+        return confined(plan, settings)
 
     with farm_box("micro", change=change, accelerator="tcg") as box, inside(box.network):
         yield box
@@ -89,6 +85,29 @@ def test_a_vm_is_made_used_stopped_started_and_deleted_within_the_units_bounds()
         box.farm.start("dev")
         box.farm.delete("dev")
         assert not box.traces()
+
+
+def test_the_network_is_made_and_kvm_tried_within_the_units_bounds(tmp_path: Path) -> None:
+    settings = Settings(host="h1", state_dir=tmp_path / "state", run_dir=tmp_path / "run")
+    settings.run_dir.mkdir()
+    settings.state_dir.mkdir()
+    settings.paths.kernels.symlink_to(load_settings().paths.kernels)
+    unit = tmp_path / places.NETWORK
+    made = units(settings, decide(settings, None, Ports(7379, 5555)), own_redis=True)
+    unit.write_text(next(one.text for one in made if one.name == places.NETWORK))
+    prepare = (sys.executable, CONFINED, unit, sys.executable, "-m", "banger.system.preparation")
+    env = os.environ | {
+        "BANGER_STATE_DIR": str(settings.state_dir),
+        "BANGER_RUN_DIR": str(settings.run_dir),
+        "PYTHONPATH": str(CONFINED.parents[1]),
+    }
+    with private_network():
+        subprocess.run([*prepare, "up"], env=env, check=True)
+        assert answer("ip", "-j", "link", "show", BRIDGE)
+        subprocess.run([*prepare, "down"], env=env, check=True)
+        assert BRIDGE not in {link["ifname"] for link in answer("ip", "-j", "link")}
+    if settings.paths.accelerator.exists():  # there is a /dev/kvm and a kernel to try it with
+        assert "permitted" not in settings.paths.accelerator.read_text()
 
 
 # --- what the bounds keep out -------------------------------------------------------------------

@@ -194,6 +194,24 @@ def test_without_a_purge_state_and_configuration_stay_for_another_installation(b
     assert box.shell("ls /var/lib; grep banger /etc/passwd || true") == ""
 
 
+def test_the_data_of_a_farm_without_systemd_is_taken_over(box: SystemBox) -> None:
+    box.shell(
+        "useradd --system --user-group banger; mkdir -p /var/lib/banger/redis/appendonlydir; "
+        "touch /var/lib/banger/redis/appendonlydir/1.aof; ln -s /etc/shadow /var/lib/banger/redis/link; "
+        "chown -hR banger /var/lib/banger/redis; "
+        "touch /var/lib/banger/redis/roots"
+    )
+    box.good("system", "install")
+    owners = "cd /var/lib/banger/redis; stat -c '%U %n' . appendonlydir/1.aof link roots /etc/shadow"
+    assert box.shell(owners).splitlines() == [
+        "banger-redis .",
+        "banger-redis appendonlydir/1.aof",
+        "banger-redis link",
+        "root roots",
+        "root /etc/shadow",
+    ]
+
+
 def test_another_redis_takes_the_place_of_the_farms_own(box: SystemBox) -> None:
     box.good("system", "install")
     box.good("system", "install", "--redis-url", "redis://10.0.0.9:6379/0")
