@@ -24,6 +24,7 @@ from banger.settings import Settings, load_settings
 from banger.shell import find_tool
 from banger.states import State
 from banger.system import places
+from banger.system.hardening import ROOT_CAPABILITIES
 from banger.system.units import units
 
 pytestmark = pytest.mark.integration
@@ -48,13 +49,13 @@ def confined(plan: Plan, settings: Settings) -> Plan:
         "flower": (places.FLOWER, flower_argv(credentials)),
     }
 
-    def within(service: Service) -> Service:
+    def as_unit(service: Service) -> Service:
         unit, argv = argvs[service.name]
         view = service.argv[: service.argv.index(find_tool("setpriv"))]  # where the clone is in a closed home
         words = (sys.executable, str(directory / CONFINED.name), str(directory / unit), *argv)
         return service.model_copy(update={"argv": (*view, *words)})
 
-    return plan.model_copy(update={"services": tuple(map(within, plan.services))})
+    return plan.model_copy(update={"services": tuple(map(as_unit, plan.services))})
 
 
 @contextlib.contextmanager
@@ -130,36 +131,82 @@ WORKERS = {
 }
 
 
-def bounded(tmp_path: Path, unit: str, script: str) -> tuple[bool, bool]:
-    """Run a script as the unit's user, freely and within the unit's bounds; tell what succeeded."""
-    run = tmp_path / "run"
+def unit_in(directory: Path, unit: str) -> Path:
+    """Return the unit's file; it may write to the ``run`` beside it, as anybody may."""
+    run = directory / "run"
     run.mkdir()
     run.chmod(0o777)
-    tmp_path.chmod(0o755)
-    settings = Settings(host="h1", disk_backend="copy", state_dir=tmp_path / "state", run_dir=run)
+    directory.chmod(0o755)
+    settings = Settings(host="h1", disk_backend="copy", state_dir=directory / "state", run_dir=run)
     credentials = decide(settings, None, Ports(7379, 5555))
     made = {one.name: one.text for one in units(settings, credentials, own_redis=True)}
-    (tmp_path / unit).write_text(made[unit])
-    shell = ("/bin/sh", "-c", script.format(run=run))
+    (directory / unit).write_text(made[unit])
+    return directory / unit
+
+
+def within(unit: Path, script: str) -> bool:
+    """Run a script within a unit's bounds; tell whether it succeeded."""
+    shell = ("/bin/sh", "-c", script.format(run=unit.parent / "run"))
+    ended = subprocess.run([sys.executable, CONFINED, unit, *shell], capture_output=True, check=False)
+    return ended.returncode == 0
+
+
+def bounded(directory: Path, unit: str, script: str) -> tuple[bool, bool]:
+    """Run a script as the unit's user, freely and within the unit's bounds; tell what succeeded."""
+    file = unit_in(directory, unit)
+    shell = ("/bin/sh", "-c", script.format(run=directory / "run"))
     user = () if unit == places.ROOT_WORKER else ("--reuid=banger", "--regid=banger", "--clear-groups")
     free = subprocess.run(["setpriv", *user, "--", *shell], capture_output=True, check=False)
-    kept = subprocess.run(
-        [sys.executable, CONFINED, tmp_path / unit, *shell], capture_output=True, check=False
-    )
-    return free.returncode == 0, kept.returncode == 0
+    return free.returncode == 0, within(file, script)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory that every user can enter."""
+    with tempfile.TemporaryDirectory(prefix="banger-test-", dir="/var/tmp") as directory:
+        yield Path(directory)
 
 
 @pytest.mark.parametrize("deed", ROOTS)
-def test_roots_worker_is_kept_from_what_root_may_do(tmp_path: Path, deed: str) -> None:
-    assert bounded(tmp_path, places.ROOT_WORKER, ROOTS[deed]) == (True, False)
+def test_roots_worker_is_kept_from_what_root_may_do(place: Path, deed: str) -> None:
+    assert bounded(place, places.ROOT_WORKER, ROOTS[deed]) == (True, False)
 
 
 @pytest.mark.parametrize("deed", WORKERS)
-def test_the_worker_is_kept_from_what_its_user_may_do(deed: str) -> None:
-    with tempfile.TemporaryDirectory(prefix="banger-test-", dir="/var/tmp") as directory:
-        assert bounded(Path(directory), places.WORKER, WORKERS[deed]) == (True, False)
+def test_the_worker_is_kept_from_what_its_user_may_do(place: Path, deed: str) -> None:
+    assert bounded(place, places.WORKER, WORKERS[deed]) == (True, False)
 
 
-def test_within_its_bounds_the_worker_can_work() -> None:
-    with tempfile.TemporaryDirectory(prefix="banger-test-", dir="/var/tmp") as directory:
-        assert bounded(Path(directory), places.WORKER, "ssh -V && date") == (True, True)
+def test_within_its_bounds_the_worker_can_work(place: Path) -> None:
+    assert bounded(place, places.WORKER, "ssh -V && date") == (True, True)
+
+
+# What root's worker needs each of its capabilities for, as a script.
+VM = "setpriv --reuid=300002 --regid=300002 --clear-groups --no-new-privs --bounding-set=-all --"
+USES = {
+    "CAP_CHOWN": "touch {run}/x && chown 300002 {run}/x",
+    "CAP_DAC_OVERRIDE": f"{VM} sh -c 'umask 077; mkdir {{run}}/vm' && touch {{run}}/vm/x",
+    "CAP_FOWNER": f"{VM} touch {{run}}/x && chmod 0600 {{run}}/x",
+    "CAP_KILL": f"{VM} sleep 3 & sleep 0.3; kill $! || exit 1; wait $!; test $? = 143",
+    "CAP_MKNOD": "mknod {run}/node b 7 0",
+    "CAP_NET_ADMIN": "nft list tables",
+    "CAP_SETGID": f"{VM} true",
+    "CAP_SETPCAP": f"{VM} grep -q 'CapBnd:.0000000000000000' /proc/self/status",
+    "CAP_SETUID": f"{VM} true",
+    "CAP_SYS_ADMIN": "unshare --net --ipc --uts true",
+    "CAP_SYS_CHROOT": "unshare --root=/ true",
+}
+
+
+@pytest.mark.parametrize("capability", ROOT_CAPABILITIES)
+def test_each_capability_of_roots_worker_is_needed(place: Path, capability: str) -> None:
+    unit = unit_in(place, places.ROOT_WORKER)
+    assert within(unit, USES[capability])
+    shutil.rmtree(place / "run")
+    every = " ".join(ROOT_CAPABILITIES)
+    others = " ".join(name for name in ROOT_CAPABILITIES if name != capability)
+    text = unit.read_text()
+    assert every in text
+    unit = unit_in(place, places.ROOT_WORKER)
+    unit.write_text(text.replace(every, others))
+    assert not within(unit, USES[capability])
