@@ -7,6 +7,7 @@ from typing import Any, cast
 import redis
 
 from banger.contracts.errors import UnavailableError
+from banger.contracts.redis_url import check_redis_url
 
 
 class FarmRedis(redis.Redis):
@@ -40,7 +41,9 @@ def connect(url: str, *, answer_s: float = 10.0) -> FarmRedis:
     """Return a client for the URL, which decodes to str.
 
     It fails within 2 s where nobody listens, and within ``answer_s`` seconds where nobody answers.
+    InvalidInputError where the URL is unsafe (``check_redis_url``).
     """
+    check_redis_url(url)
     try:
         client = FarmRedis.from_url(
             url, decode_responses=True, socket_connect_timeout=2, socket_timeout=answer_s, retry=None

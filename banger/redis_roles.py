@@ -52,10 +52,6 @@ class Grant(NamedTuple):
         return f"({' '.join(words)})"
 
 
-# Nobody can be it: it is off and has no password. Only Redis is, when it plays its AOF back at its start:
-# without these rights it would leave out every transaction, and with them the records.
-_DEFAULT_USER = "user default off resetpass ~* &* +@all"
-
 _CONNECTION = Grant(
     "say who one is and group commands; none names a key",
     "hello ping select client|setname multi exec discard",
@@ -85,21 +81,20 @@ def grants(role: Role, host: str) -> tuple[Grant, ...]:
             return ()
 
 
-def acl_lines(host: str, passwords: Mapping[Role, str]) -> list[str]:
-    """Return a ``user`` line for each role that has a password, with its SHA-256; ``default`` is off.
+def acl_rules(host: str, passwords: Mapping[Role, str]) -> dict[str, str]:
+    """Return what Redis is to be told of each user that has a password here; it gets the password's SHA-256.
 
-    They fit an aclfile, and ``ACL SETUSER`` without their first word: rights are then replaced, and a
+    The rules fit a ``user`` line of an aclfile and ``ACL SETUSER``. There, rights are replaced, and the
     password is added to those that other hosts have given the user.
     """
-    return [_DEFAULT_USER, *(_line(role, host, password) for role, password in passwords.items())]
+    return {user_name(role, host): _rules(role, host, password) for role, password in passwords.items()}
 
 
-def _line(role: Role, host: str, password: str) -> str:
+def _rules(role: Role, host: str, password: str) -> str:
     # root's own, in the file that root alone reads: `banger doctor` asks for settings, a human mends things
     rights = "~* &* +@all" if role == "admin" else " ".join(row.selector for row in grants(role, host))
     secret = hashlib.sha256(password.encode()).hexdigest()
-    fresh = "resetkeys resetchannels clearselectors -@all"
-    return f"user {user_name(role, host)} {fresh} on #{secret} {rights}"
+    return f"resetkeys resetchannels clearselectors -@all on #{secret} {rights}"
 
 
 def _takes_as_worker(host: str) -> tuple[str, ...]:

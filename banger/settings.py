@@ -23,10 +23,10 @@ from pydantic_settings import (
 )
 
 from banger.complaints import complaints
-from banger.contracts.broker import user_url
 from banger.contracts.errors import InvalidInputError, UnavailableError
 from banger.contracts.file_sync import SyncEntry
 from banger.contracts.names import HostName, HostPaths
+from banger.contracts.redis_url import ca_url, check_redis_address, check_redis_url, names_user, user_url
 
 SYSTEM_FILE = Path("/etc/banger/config.toml")
 
@@ -60,6 +60,7 @@ class Settings(BaseSettings):
     owner: str | None = None
 
     redis_url: str | None = None
+    redis_ca: Path | None = None
     redis_port: Annotated[int, Field(ge=0, le=65535)] = 7379
     flower_port: Annotated[int, Field(ge=0, le=65535)] = 5555
 
@@ -85,9 +86,12 @@ class Settings(BaseSettings):
 
     @field_validator("redis_url")
     @classmethod
-    def _redis_over_tcp(cls, url: str | None) -> str | None:
-        if url is not None and not url.startswith(("redis://", "rediss://")):
-            raise ValueError("must be redis://:PASSWORD@HOST:PORT/0, or rediss:// with TLS")
+    def _redis_is_safe(cls, url: str | None) -> str | None:
+        try:
+            if url is not None:
+                (check_redis_url if names_user(url) else check_redis_address)(url)
+        except InvalidInputError as error:
+            raise ValueError(f"{error.brief}. {error.resolution}") from None
         return url
 
     @field_validator("network")
@@ -124,23 +128,30 @@ class Settings(BaseSettings):
         """Where an embedded farm writes its Redis and Flower addresses, with their passwords."""
         return self.state_dir / "farm.json"
 
-    def redis(self) -> str:
-        """Return the URL of the farm's Redis: the configured one, else that of the farm on this machine.
+    @property
+    def redis_address(self) -> str | None:
+        """The configured URL of Redis, with who vouches for its certificate."""
+        if self.redis_url and self.redis_ca:
+            return ca_url(self.redis_url, str(self.redis_ca))
+        return self.redis_url
+
+    def redis(self, role: Literal["cli", "admin"] = "cli") -> str:
+        """Return this process's URL of Redis: the configured one where it names a user, else a role's.
 
         Root reads the farm's own file, everybody else the one that the farm's owner has at home.
-        UnavailableError when there is neither, or the file cannot be read.
+        UnavailableError when there is neither, or the file cannot be read, or knows no such role.
         """
-        if self.redis_url:
-            return self.redis_url
+        if self.redis_address and names_user(self.redis_address):
+            return self.redis_address
         own = own_farm_file()
         file = own if os.geteuid() != 0 and own.exists() else self.farm_file
         try:
             farm = json.loads(file.read_text())
-            return user_url(farm["redis_url"], "cli", farm["redis_passwords"]["cli"])
+            return user_url(farm["redis_url"], role, farm["redis_passwords"][role])
         except FileNotFoundError:
             raise UnavailableError(
                 "no farm is known here",
-                details=f"{file} does not exist and BANGER_REDIS_URL is not set",
+                details=f"{file} does not exist, and BANGER_REDIS_URL names no user and password",
                 resolution="Start one with `sudo banger farm up`, or set BANGER_REDIS_URL.",
             ) from None
         except PermissionError:

@@ -8,11 +8,12 @@ from typing import Any
 
 from celery import Celery, signals
 
-from banger.contracts.broker import broker_url, celery_settings
+from banger.contracts.broker import celery_settings
 from banger.contracts.errors import BangerError
 from banger.contracts.event_batches import batch_events
 from banger.contracts.json_lines import log_json_lines
 from banger.contracts.queues import UNWIND, Direction, task_name, work_queue
+from banger.contracts.redis_url import celery_url
 from banger.contracts.runner import Next
 from banger.contracts.stages import Side, tasks_of
 from banger.contracts.tickets import Claims
@@ -31,7 +32,7 @@ def make_app(file: PolicyFile, redis_url: str) -> Celery:
     """
     app = Celery(
         "banger.root",
-        backend=broker_url(redis_url),
+        backend=celery_url(redis_url),
         task_cls="root_worker.door:RootTask",
         set_as_current=False,
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from banger import __version__
-from banger.cli import audit, config, doctor, events, farm, host, image, kernel, key, run, system, vm
+from banger.cli import audit, config, doctor, events, farm, host, image, kernel, key, redis, run, system, vm
 from banger.cli.group import command, group, require_command
 
 app = group("A job-queue worker farm for microVMs.", completion=True)
@@ -34,4 +34,5 @@ app.add_typer(key.app, name="key")
 app.add_typer(audit.app, name="audit")
 command(app, "events")(events.events)
 command(app, "doctor")(doctor.doctor)
+app.add_typer(redis.app, name="redis")
 app.add_typer(config.app, name="config")

@@ -6,9 +6,9 @@ everything that must differ between users follows from the URL's.
 
 from __future__ import annotations
 
-import re
 from typing import Any, Literal, get_args
-from urllib.parse import quote, urlsplit
+
+from banger.contracts.redis_url import celery_url, check_redis_url, tls_options, user_of
 
 # Longer than any stage that is acknowledged late (wait_ready, 620 s): Redis redelivers what is
 # unacknowledged for this long, and the shortest value of any app on the broker wins.
@@ -24,27 +24,24 @@ def user_name(role: Role, host: str) -> str:
     return f"{role}-{host}" if role in OF_A_HOST else role
 
 
-def user_url(address: str, user: str, password: str) -> str:
-    """Return the URL by which a user reaches the Redis of this address."""
-    parts = urlsplit(address)
-    return parts._replace(netloc=f"{user}:{quote(password, safe='')}@{parts.netloc}").geturl()
-
-
-def broker_url(url: str) -> str:
-    """Return a URL of Redis as Celery spells it: redis-py's ``unix://`` is ``redis+socket://`` there."""
-    return re.sub("^unix://", "redis+socket://", url)
-
-
 def unacked_key(user: str) -> str:
     """Return the key of what a user has taken and not acknowledged; its index and mutex have suffixes."""
     return f"banger.unacked.{user}"
 
 
 def celery_settings(url: str) -> dict[str, Any]:
-    """Return Celery's settings for the holder of this URL; each user has ``unacked`` keys of its own."""
-    unacked = unacked_key(urlsplit(url).username or "default")
+    """Return Celery's settings for the holder of this URL; each user has ``unacked`` keys of its own.
+
+    InvalidInputError where the URL is unsafe (``check_redis_url``).
+    """
+    from banger.contracts import transport  # kombu is slow to load, and only who makes an app needs it
+
+    transport.take_the_place_of_kombus()
+    unacked, tls = unacked_key(user_of(check_redis_url(url))), tls_options(url)
     return {
-        "broker_url": broker_url(url),
+        "broker_url": celery_url(url),
+        "broker_use_ssl": tls,
+        "redis_backend_use_ssl": tls,
         "task_serializer": "json",
         "accept_content": ["json"],
         "result_serializer": "json",
@@ -58,7 +55,6 @@ def celery_settings(url: str) -> dict[str, Any]:
         "task_send_sent_event": False,  # would label metrics with every CLI process
         "worker_hijack_root_logger": False,
         "worker_proc_alive_timeout": 30,
-        "broker_transport": "banger.contracts.transport:Transport",
         "broker_connection_retry_on_startup": True,
         "broker_connection_timeout": 2,
         "visibility_timeout": VISIBILITY_TIMEOUT_S,

@@ -1,4 +1,4 @@
-"""Celery's line to Redis, which survives what is no message: ``broker_transport`` of every side.
+"""Celery's line to Redis, which survives what is no message: every side's, however its URL begins.
 
 Kombu reads what it takes from a queue as JSON, and lets the worker end where it is not. Whoever can write
 to a queue could so keep its worker from working.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from kombu.transport import redis
+from kombu.transport import TRANSPORT_ALIASES, redis
 
 log = logging.getLogger("banger.transport")
 
@@ -29,3 +29,8 @@ class Transport(redis.Transport):
     """Kombu's transport with that channel."""
 
     Channel = Channel
+
+
+def take_the_place_of_kombus() -> None:
+    """Let ``redis://``, ``rediss://`` and ``redis+socket://`` mean this transport in this process."""
+    TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), f"{__name__}:{Transport.__name__}"))

@@ -144,7 +144,7 @@ def _farm(settings: Settings) -> tuple[RedisFacts, dict[str, bool]]:
     queues = (CONTROL, work_queue(settings.host), root_queue(settings.host))
     try:
         client: Any = connect(settings.redis())
-        version = str(client.info("server")["redis_version"])
+        version = _server_version(client)
         records = Records(client)
         served = {queue: records.serving(queue) for queue in queues}
     except BangerError as error:
@@ -152,8 +152,8 @@ def _farm(settings: Settings) -> tuple[RedisFacts, dict[str, bool]]:
         return redis, dict.fromkeys(queues, False)
     return RedisFacts(
         version=version,
-        policy=_configured(client, "maxmemory-policy"),
-        append_only=_configured(client, "appendonly"),
+        policy=_configured(settings, "maxmemory-policy"),
+        append_only=_configured(settings, "appendonly"),
     ), served
 
 
@@ -167,9 +167,16 @@ def _installation(settings: Settings) -> InstallFacts | None:
     return InstallFacts(f"{made.version}{owner}: {len(made.services)} services", found.drift, found.loosened)
 
 
-def _configured(client: Any, name: str) -> str | None:
-    """Return a setting of Redis, None where this user may not ask."""
+def _server_version(client: Any) -> str:
+    """Return what Redis says of itself when it is greeted, which everybody may."""
+    said = client.execute_command("HELLO")
+    return str((said if isinstance(said, dict) else dict(zip(said[::2], said[1::2], strict=True)))["version"])
+
+
+def _configured(settings: Settings, name: str) -> str | None:
+    """Return a setting of Redis, None where this user may not ask: root may, of the farm's own."""
     try:
+        client: Any = connect(settings.redis("admin"))
         return client.config_get(name).get(name)  # type: ignore[no-any-return]
     except Exception:
         return None

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
-from banger.contracts.broker import ROLES, Role, user_name, user_url
+from banger.contracts.broker import ROLES, Role, user_name
 from banger.contracts.errors import InvalidInputError
+from banger.contracts.redis_url import names_user, user_url
 from banger.embedded.ports import Ports, choose_ports
 from banger.private_file import write_private
 from banger.settings import Settings
@@ -70,10 +70,12 @@ def decide(settings: Settings, old: Credentials | None, ports: Ports) -> Credent
     InvalidInputError as above.
     """
     kept = old.redis_passwords if old else {}
+    external = _address(settings)
+    roles = [role for role in ROLES if role != "admin" or not external]  # someone else's has its own
     return Credentials(
         host=settings.host,
-        redis_url=_address(settings) or f"redis://127.0.0.1:{ports.redis}/0",
-        redis_passwords={role: kept.get(role) or secrets.token_urlsafe(32) for role in ROLES},
+        redis_url=external or f"redis://127.0.0.1:{ports.redis}/0",
+        redis_passwords={role: kept.get(role) or secrets.token_urlsafe(32) for role in roles},
         redis_port=ports.redis,
         flower_url=f"http://127.0.0.1:{ports.flower}",
         flower_user=FLOWER_USER,
@@ -83,9 +85,9 @@ def decide(settings: Settings, old: Credentials | None, ports: Ports) -> Credent
 
 
 def _address(settings: Settings) -> str | None:
-    if settings.redis_url and "@" in urlsplit(settings.redis_url).netloc:
+    if settings.redis_url and names_user(settings.redis_url):
         raise InvalidInputError(
             "redis_url names a user, and the farm's services have one each",
             resolution="Write it without user and password; `banger redis acl` tells Redis who they are.",
         )
-    return settings.redis_url
+    return settings.redis_address

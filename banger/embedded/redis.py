@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from banger.embedded.credentials import Credentials
-from banger.redis_roles import acl_lines
+from banger.redis_roles import acl_rules
 
 
 def redis_config(*, directory: Path, socket: Path, port: int, acl: Path) -> str:
@@ -34,6 +34,12 @@ logfile ""
 """
 
 
+# Nobody can be it: it is off and has no password. Only Redis is, when it plays its AOF back at its start:
+# without these rights it would leave out every transaction, and with them the records.
+_DEFAULT_USER = "user default off resetpass ~* &* +@all\n"
+
+
 def acl_file(credentials: Credentials) -> str:
-    """Return the file of its users, which Redis reads at its start."""
-    return "\n".join(acl_lines(credentials.host, credentials.redis_passwords)) + "\n"
+    """Return the file of its users, which Redis reads at its start. Nobody is let in without a name."""
+    rules = acl_rules(credentials.host, credentials.redis_passwords)
+    return _DEFAULT_USER + "".join(f"user {user} {rights}\n" for user, rights in rules.items())

@@ -30,7 +30,9 @@ def settings_environment(settings: Settings) -> dict[str, str]:
 
     Not the files of whoever typed ``up``: those are that person's own.
     """
-    values = settings.model_dump(mode="json", exclude_none=True, exclude={"redis_url", "file_sync"})
+    values = settings.model_dump(
+        mode="json", exclude_none=True, exclude={"redis_url", "redis_ca", "file_sync"}
+    )
     return {
         f"BANGER_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
         for name, value in values.items()

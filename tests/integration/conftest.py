@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import secrets
-import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,35 +12,14 @@ import pytest
 from farm_box import delete_all
 from faulty_farm import FaultyFarm, faulty_farm_box
 from netns import inside
+from redis_ready import free_port, wait_for_redis
 
 from banger.connection import FarmRedis, connect
-from banger.contracts.errors import UnavailableError
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_for_redis(url: str, deadline_s: float = 10) -> None:
-    deadline = time.monotonic() + deadline_s
-    while True:
-        client = connect(url)
-        try:
-            client.ping()
-        except UnavailableError:
-            assert time.monotonic() < deadline, "redis-server did not come up"
-            time.sleep(0.02)
-        else:
-            return
-        finally:
-            client.close()
 
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[str]:
-    password, port = secrets.token_hex(8), free_port()
+    password, port = secrets.token_hex(24), free_port()
     with tempfile.TemporaryDirectory(prefix="banger-test-redis-") as directory:
         config = Path(directory, "redis.conf")
         config.write_text(

@@ -27,7 +27,7 @@ from banger.contracts.names import BRIDGE
 from banger.embedded import control, credentials
 from banger.embedded.paths import farm_paths
 from banger.embedded.services import settings_environment
-from banger.redis_roles import acl_lines
+from banger.redis_roles import acl_rules
 from banger.settings import Settings
 from banger.shell import run
 
@@ -195,8 +195,8 @@ def test_a_second_farm_does_not_disturb_the_first(make_settings, settings, farm)
         other = make_settings(redis_url=farm.redis_url)  # someone else's Redis, from this farm's view
         other.state_dir.mkdir()
         theirs = credentials.ensure(other)
-        for line in acl_lines(other.host, theirs.redis_passwords):
-            first.execute_command("ACL", "SETUSER", *line.split()[1:])
+        for user, rules in acl_rules(other.host, theirs.redis_passwords).items():
+            first.execute_command("ACL", "SETUSER", user, *rules.split())
     status = control.up(other)
     assert [one.name for one in status.services] == ["redis", "worker", "root-worker", "flower"]
     assert status.services[0].state == "external"

@@ -381,7 +381,7 @@ def test_a_stop_that_fails_ends_in_error_with_its_slot(records: Records, journal
 
 def test_a_wrong_password_and_a_dead_port_are_one_line_each() -> None:
     with pytest.raises(UnavailableError, match="cannot be reached"):
-        connect("redis://127.0.0.1:1/0").ping()
+        connect("redis://:nobody-listens-here@127.0.0.1:1/0").ping()
 
 
 def test_a_wrong_password_is_said_to_be_wrong(redis_url: str) -> None:

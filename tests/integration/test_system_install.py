@@ -214,8 +214,8 @@ def test_the_data_of_a_farm_without_systemd_is_taken_over(box: SystemBox) -> Non
 
 def test_another_redis_takes_the_place_of_the_farms_own(box: SystemBox) -> None:
     box.good("system", "install")
-    box.good("system", "install", "--redis-url", "redis://10.0.0.9:6379/0")
-    assert box.json("system", "status")["redis_url"] == "redis://10.0.0.9:6379/0"
+    box.good("system", "install", "--redis-url", "rediss://10.0.0.9:6379/0")
+    assert box.json("system", "status")["redis_url"] == "rediss://10.0.0.9:6379/0"
     assert box.shell(f"ls {UNITS} | grep banger-redis || true") == ""
     assert box.shell("ls /var/lib/banger | grep 'redis[.]' || true") == ""
     assert "@10.0.0.9:6379/0" in box.shell("cat /etc/banger/credentials/worker.env")
@@ -230,8 +230,8 @@ def test_another_redis_takes_the_place_of_the_farms_own(box: SystemBox) -> None:
     [
         (("--owner", "nemo"), {}, 2, "nemo"),
         (("--redis-url", "http://x"), {}, 2, "redis://"),
-        (("--redis-url", "redis://:@10.0.0.9/0"), {}, 2, "user"),
-        (("--redis-url", "redis://me:secret@10.0.0.9/0"), {}, 2, "names a user"),
+        (("--redis-url", "rediss://:@10.0.0.9/0"), {}, 2, "is missing"),
+        (("--redis-url", "rediss://me:f3c1a9e07b5d4826@10.0.0.9/0"), {}, 2, "names a user"),
         ((), {"BANGER_STATE_DIR": "var/lib/banger"}, 2, "state_dir must be an absolute path"),
         ((), {"BANGER_STATE_DIR": "/home/anna/banger"}, 2, "cannot lie in /home"),
         ((), {"BANGER_RUN_DIR": "/opt/../tmp/x"}, 2, "run_dir must be an absolute path"),

@@ -147,15 +147,15 @@ def test_the_configuration_shows_its_sources_and_no_password(
     made: Session, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    monkeypatch.setenv("BANGER_REDIS_URL", "redis://:hunter2@redis.example:6379/0")
+    monkeypatch.setenv("BANGER_REDIS_URL", "rediss://cli:hunter2-for-a-test@redis.example:6379/0")
     (tmp_path / "banger").mkdir()
     (tmp_path / "banger" / "config.toml").write_text("vcpus = 3\n")
     assert main(["config", "show", "--json"], Session()) == 0
     said = capsys.readouterr().out
-    assert "hunter2" not in said
+    assert "hunter2-for-a-test" not in said
     shown = json.loads(said)
     assert shown["redis_url"] == {
-        "value": "redis://:***@redis.example:6379/0",
+        "value": "rediss://cli:***@redis.example:6379/0",
         "source": "BANGER_REDIS_URL",
     }
     assert shown["vcpus"] == {"value": 3, "source": str(tmp_path / "banger" / "config.toml")}

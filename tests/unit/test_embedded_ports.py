@@ -62,7 +62,7 @@ def test_one_port_for_both_is_refused() -> None:
 
 
 def test_with_a_redis_elsewhere_its_port_here_is_anybodys(taken: int) -> None:
-    assert choose_ports(settings(taken, url="redis://elsewhere/0"), None).redis == taken
+    assert choose_ports(settings(taken, url="rediss://elsewhere/0"), None).redis == taken
 
 
 def test_a_port_is_waited_for_while_it_is_being_released(monkeypatch: pytest.MonkeyPatch) -> None:

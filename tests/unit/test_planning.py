@@ -6,6 +6,7 @@ import pytest
 from farm_facts import NETWORK, UID_BASE, VM, job, record, steps
 
 from banger.contracts.requests import UndoRequest
+from banger.contracts.stages import Side
 from banger.pipelines import (
     CREATE,
     CREATE_STOPPED,
@@ -59,6 +60,15 @@ def test_run_is_create_then_exec_then_the_vm_is_gone() -> None:
     stages = [stage for _, stage, _ in rows(RUN, PARAMS)]
     assert stages.index("exec") == stages.index("wait_ready") + 1
     assert steps(RUN, PARAMS)[-1].final == "gone"
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES.values(), ids=PIPELINES)
+def test_workers_alone_free_names_and_slots_since_roots_user_in_redis_may_not(pipeline: Pipeline) -> None:
+    made = record()
+    params = PARAMS if "exec" in {row.stage for row in pipeline.rows} else {}
+    unwound = unwinding_calls(pipeline, made, job(pipeline, params=params)) if pipeline.unwinding else []
+    for call in (*steps(pipeline, params), *unwound):
+        assert not call.release or call.table_row.side is Side.WORK
 
 
 @pytest.mark.parametrize("pipeline", [CREATE, START, STOP, RESTART, SET, CREATE_STOPPED])

@@ -27,7 +27,7 @@ class _Given(NamedTuple):
 def test_root_has_its_typed_operations_and_no_task_of_celerys_own(tmp_path: Path) -> None:
     file = _Given(Policy(host="here", state_dir=tmp_path / "state", run_dir=tmp_path / "run"))
     (tmp_path / "state" / "registry").mkdir(parents=True)
-    app = make_app(file, "redis://root-here:x@127.0.0.1:1/0")  # type: ignore[arg-type]
+    app = make_app(file, "redis://root-here:no-word-of-any-use@127.0.0.1:1/0")  # type: ignore[arg-type]
     app.finalize()
     assert set(app.tasks) == {task_name("root", *task) for task in tasks_of(Side.ROOT)}
     assert app.conf.accept_content == ["json"]

@@ -39,6 +39,6 @@ def test_a_bad_file_is_refused_with_the_key_and_the_files_that_count(
 
 def test_a_bad_url_is_refused_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BANGER_REDIS_URL", "http://:s3cret@elsewhere")
-    with pytest.raises(InvalidInputError, match="redis_url: must be redis://") as refused:
+    with pytest.raises(InvalidInputError, match="redis_url: the URL of Redis is none") as refused:
         load_settings()
     assert "s3cret" not in str(refused.value)

@@ -60,9 +60,9 @@ def test_another_redis_needs_neither_unit_nor_user_nor_files() -> None:
 @pytest.mark.parametrize(
     ("url", "allowed"),
     [
-        ("redis://10.1.2.3:6379/0", "IPAddressAllow=localhost 10.1.2.3"),
+        ("rediss://10.1.2.3:6379/0", "IPAddressAllow=localhost 10.1.2.3"),
         ("redis://127.0.0.1:6379/0", "IPAddressAllow=localhost"),
-        ("redis://[fd00::1]:6379/0", "IPAddressAllow=localhost fd00::1"),
+        ("rediss://[fd00::1]:6379/0", "IPAddressAllow=localhost fd00::1"),
     ],
 )
 def test_root_reaches_redis_and_nothing_else(url: str, allowed: str) -> None:
@@ -95,7 +95,7 @@ def test_the_policy_trusts_the_given_keys_and_may_be_given_others() -> None:
 
 
 def test_the_configuration_says_what_is_not_default_and_whose_host_this_is() -> None:
-    text = config_text(Settings(host="h1", owner="anna", uid_base=500_000, redis_url="redis://elsewhere/0"))
+    text = config_text(Settings(host="h1", owner="anna", uid_base=500_000, redis_url="rediss://elsewhere/0"))
     assert tomllib.loads(text) == {"host": "h1", "owner": "anna", "uid_base": 500_000}
 
 

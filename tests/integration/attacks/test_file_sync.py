@@ -270,7 +270,7 @@ def _hand_over(root: Path) -> None:
         settings,
         Credentials(
             host="here",
-            redis_url="redis://127.0.0.1:1/0",
+            redis_url="redis://:nobody-listens-here@127.0.0.1:1/0",
             redis_passwords=dict.fromkeys(ROLES, "s3cret"),
             redis_port=1,
             flower_url="http://127.0.0.1:2",
