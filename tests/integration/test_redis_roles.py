@@ -6,6 +6,7 @@ refused anything to the farm's own users.
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Iterator
 from typing import Any
@@ -22,6 +23,7 @@ from banger.contracts.broker import ROLES, Role, unacked_key, user_name
 from banger.contracts.journal import FARM_EVENTS, cancel_key, job_key, leases_key, serving_key, vm_key
 from banger.contracts.queues import CONTROL, root_queue, work_queue
 from banger.contracts.redis_url import user_url
+from banger.dispatch import celery_app
 from banger.redis_roles import acl_rules, grants
 
 pytestmark = pytest.mark.integration
@@ -43,10 +45,12 @@ class Users:
                 self.admin.execute_command("ACL", "SETUSER", user, *rules.split())
         self._clients: dict[Role, Any] = {}
 
+    def url(self, role: Role) -> str:
+        return user_url(self._address, user_name(role, HERE), self._passwords[role])
+
     def as_(self, role: Role) -> Any:
         if role not in self._clients:
-            url = user_url(self._address, user_name(role, HERE), self._passwords[role])
-            self._clients[role] = redis.Redis.from_url(url, decode_responses=True)
+            self._clients[role] = redis.Redis.from_url(self.url(role), decode_responses=True)
         return self._clients[role]
 
     def close(self) -> None:
@@ -173,6 +177,26 @@ ALLOWED: list[tuple[Role, tuple[Any, ...]]] = [
 @pytest.mark.parametrize(("role", "words"), ALLOWED, ids=[f"{role} {words[0]}" for role, words in ALLOWED])
 def test_what_a_role_is_there_for_is_allowed(users: Users, role: Role, words: Any) -> None:
     users.as_(role).execute_command(*words)
+
+
+@pytest.mark.parametrize("role", ["worker", "root"])
+def test_what_a_worker_took_and_did_not_do_goes_back_to_its_queue(users: Users, role: Role) -> None:
+    queue = {"worker": work_queue(HERE), "root": ROOTS}[role]
+    unacked = unacked_key(user_name(role, HERE))
+    users.admin.delete(queue, unacked)
+    taken = {
+        "body": "",
+        "headers": {},
+        "properties": {"delivery_info": {"exchange": "", "routing_key": queue}},
+    }
+    users.admin.hset(unacked, "tag", json.dumps([taken, "", queue]))
+    users.admin.zadd(f"{unacked}_index", {"tag": 0})
+    app = celery_app("tests", users.url(role))
+    with app.connection() as line:
+        line.default_channel.qos.restore_visible(interval=1)
+    app.close()
+    assert users.admin.llen(queue) == 1
+    assert not users.admin.exists(unacked, f"{unacked}_index")
 
 
 def test_nobody_is_let_in_without_a_name_or_with_anothers_password(users: Users, redis_url: str) -> None:
