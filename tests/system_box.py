@@ -50,7 +50,7 @@ cat > /usr/local/sbin/systemctl
 chmod 0755 /usr/local/sbin/systemctl
 mkdir -p /run/systemd/system
 echo made
-exec sleep infinity
+exec setpriv --pdeathsig KILL sleep infinity
 """
 
 # Where this very code lies is tests/unit/test_system_code.py's to judge: a clone may be anybody's.
