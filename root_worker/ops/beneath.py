@@ -46,7 +46,8 @@ def regular_file(
     with directory(root, path.parent) as parent:
         with _explained(path):
             # O_NONBLOCK: a FIFO must not hold us up before we have seen that it is one.
-            fd = os.open(path.name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
+            flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            fd = os.open(path.name, flags, mode=0o600, dir_fd=parent)
         try:
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 from banger.contracts.errors import PolicyError
 from root_worker.host import RootHost
 from root_worker.ops import beneath
-from root_worker.ops.grant_file import Worker, worker_of
+from root_worker.ops.grant_file import give, worker_of
 
 MODE = 0o640
 _TAIL_BYTES = 4000
@@ -37,38 +37,20 @@ def opened(host: RootHost, vm_id: str, uid: int) -> Iterator[SerialLog]:
     PolicyError when either is anything but a regular file of one name that is the uid's or the worker's.
     """
     log = host.paths.serial_log(vm_id)
+    with (
+        _half(host, log, os.O_APPEND, uid) as newer,
+        _half(host, log.with_name(f"{log.name}.1"), 0, uid) as older,
+    ):
+        yield SerialLog(newer, older)
+
+
+@contextmanager
+def _half(host: RootHost, path: Path, flags: int, uid: int) -> Iterator[int]:
     worker = worker_of(host.policy)
-    with beneath.directory(host.paths.state, log.parent) as parent:
-        newer = _open(log.name, parent, os.O_APPEND, uid, worker)
-        try:
-            older = _open(f"{log.name}.1", parent, 0, uid, worker)
-            try:
-                yield SerialLog(newer, older)
-            finally:
-                os.close(older)
-        finally:
-            os.close(newer)
-
-
-def _open(name: str, parent: int, flags: int, uid: int, worker: Worker) -> int:
-    flags |= os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        fd = os.open(name, flags, mode=MODE, dir_fd=parent)
-    except OSError as error:  # ELOOP: a symlink; ENXIO: a socket or FIFO; EISDIR
-        raise PolicyError(f"{name} leads elsewhere: {error.strerror}") from error
-    try:
-        _check(name, os.fstat(fd), {uid, worker.uid})
-        os.fchown(fd, uid, worker.gid)
-        os.fchmod(fd, MODE)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
-
-
-def _check(name: str, found: os.stat_result, owners: set[int]) -> None:
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
-        raise PolicyError(f"{name} is not a regular file of one name")
-    # Root's own is what a start leaves that was killed right here: always empty.
-    if found.st_uid not in owners and (found.st_uid, found.st_size) != (0, 0):
-        raise PolicyError(f"{name} is owned by uid {found.st_uid}")
+    flags |= os.O_RDWR | os.O_CREAT
+    with beneath.regular_file(host.paths.state, path, owners={uid, worker.uid, 0}, flags=flags) as fd:
+        # Root's own is what we have just made, or what a start has left that was killed right here.
+        if (found := os.fstat(fd)).st_uid == 0 and found.st_size:
+            raise PolicyError(f"{path} is root's")
+        give(fd, uid, worker.gid, MODE)
+        yield fd

@@ -13,6 +13,7 @@ from typing import Any
 
 from banger.contracts import qemu
 from banger.contracts.errors import NotFoundError, StageFailedError
+from banger.contracts.keeper_plan import KeeperPlan
 from banger.contracts.names import KERNELS
 from banger.contracts.requests import KillRequest, LaunchRequest, UndoRequest
 from banger.contracts.vmm_limits import limits
@@ -116,18 +117,16 @@ def _start(request: LaunchRequest, host: RootHost, jail: Jail, log: serial_log.S
             accelerator=chosen.accelerator,
             limits=tuple(doors),
         )
-        spawn(
-            host.paths,
-            request.vm_id,
-            qemu.argv(machine),
-            uid=slot.uid,
-            groups=chosen.groups,
+        plan = KeeperPlan(
+            argv=qemu.argv(machine),
             vmm_fds=machine.fds,
-            cgroup_fds=doors.values(),
+            cgroup_fds=tuple(doors.values()),
             lock_fd=jail.lock_fd,
-            log=log,
+            log_fd=log.newer,
+            old_log_fd=log.older,
             log_bytes=host.policy.serial_log_mib * 1024 * 1024,
         )
+        spawn(host.paths, request.vm_id, slot.uid, chosen.groups, plan)
     return entry
 
 

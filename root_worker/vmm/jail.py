@@ -11,10 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from banger.contracts.errors import StageFailedError
 from banger.contracts.names import HostPaths
-
-MAX_SOCKET_PATH_BYTES = 107  # sockaddr_un.sun_path holds 108, and a NUL ends it
 
 
 class Jail(NamedTuple):
@@ -25,8 +22,8 @@ class Jail(NamedTuple):
 
     @property
     def socket(self) -> Path:
-        """Where the VMM's QMP server listens."""
-        return self.path / "qmp.sock"
+        """Where the VMM's QMP server listens. Through the descriptor: the name of a socket is short."""
+        return Path(f"/proc/self/fd/{self.lock_fd}/qmp.sock")
 
 
 @contextlib.contextmanager
@@ -51,17 +48,10 @@ def locked(paths: HostPaths, vm_id: str) -> Iterator[Jail]:
 
 def listen_qmp(jail: Jail) -> socket.socket:
     """Return the listening QMP socket, for the VMM to inherit; only root may connect."""
-    path = jail.socket
-    if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
-        raise StageFailedError(
-            f"The path of the VMM's socket is longer than {MAX_SOCKET_PATH_BYTES} bytes",
-            details=str(path),
-            resolution="Choose a shorter run_dir in root's policy.",
-        )
-    path.unlink(missing_ok=True)
+    jail.socket.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(str(path))
-    path.chmod(0o600)
+    listener.bind(str(jail.socket))
+    jail.socket.chmod(0o600)
     listener.listen(1)
     return listener
 

@@ -15,6 +15,7 @@ from mountns import private_mounts
 from netns import private_network
 from tiny_kernel import tiny_kernel
 
+from banger.contracts.keeper_plan import KeeperPlan
 from banger.contracts.requests import LaunchRequest, TapRequest
 from banger.contracts.vmm_limits import Controller
 from banger.embedded import network, vmm_root
@@ -96,18 +97,10 @@ def run(
         serial_log.opened(host, VM, UID) as log,
         cgroups.limited(VM, limits or {}) as doors,
     ):
-        spawn(
-            host.paths,
-            VM,
-            argv,
-            uid=UID,
-            groups=(),
-            vmm_fds=(),
-            cgroup_fds=doors.values(),
-            lock_fd=jail.lock_fd,
-            log=log,
-            log_bytes=log_bytes,
+        plan = KeeperPlan(
+            argv, (), tuple(doors.values()), jail.lock_fd, log.newer, log.older, log_bytes=log_bytes
         )
+        spawn(host.paths, VM, UID, (), plan)
     return pids()[0]
 
 
@@ -132,3 +125,12 @@ def eventually(holds: Callable[[], object], deadline_s: float = DEADLINE_S) -> N
 def status_of(pid: int) -> dict[str, str]:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def open_files(pid: int | None) -> list[str]:
+    """Return what a process holds open, by name; it may go on while we look."""
+    names = []
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            names.append(str(fd.readlink()))
+    return names
