@@ -48,14 +48,8 @@ def make_user(user: User) -> Applied:
 
 
 def make(directory: Directory) -> Applied:
-    """Make a directory or mend its owner and mode; BangerError where the one above it is missing."""
+    """Make a directory, or mend its owner and mode."""
     account = pwd.getpwnam(directory.owner)
-    if not directory.path.parent.is_dir():
-        raise BangerError(
-            f"{directory.path.parent} does not exist",
-            details=f"{directory.path} is to be made in it",
-            resolution=f"mkdir -p {directory.path.parent}",
-        )
     before = _status(directory.path)
     right = before is not None and (before.st_uid, before.st_gid, stat.S_IMODE(before.st_mode)) == (
         *(account.pw_uid, account.pw_gid),

@@ -23,14 +23,26 @@ def install(settings: Settings) -> Iterator[Done]:
     """Install, or mend an installation, and start it; yield what is done. May be repeated.
 
     A farm's own Redis unless ``settings`` name one, or the installation had another before. BangerError,
-    with nothing changed, where the host or the way banger lies on it will not do.
+    with nothing changed, where the host or the way banger lies on it will not do. Whatever else goes wrong,
+    what was made by then is remembered.
     """
     what = intent(settings)
+    before = manifest.load(what.settings)
+    applied: list[Applied] = []
+    whole = False
+    try:
+        yield from _make(what, before, applied)
+        whole = True
+    finally:
+        _remember(what, before, [step.entry for step in applied], whole=whole)
+    upgraded = before is not None and before.version != __version__
+    services = what.plan(()).services
+    yield from _start(what.settings, services, [step.done for step in applied], upgraded=upgraded)
+
+
+def _make(what: Intent, before: Manifest | None, applied: list[Applied]) -> Iterator[Done]:
     settings = what.settings
-    before = manifest.load(settings)
-    wanted = what.plan(())
-    applied = []
-    for step in _apply_places(wanted):
+    for step in _made_places(what.plan(())):
         applied.append(step)
         yield step.done
     account = worker_account(settings)
@@ -43,12 +55,9 @@ def install(settings: Settings) -> Iterator[Done]:
         yield applied[-1].done
     hand_over(settings, what.credentials)
     yield from _forget_stale(before, wanted)
-    _remember(what, before, wanted, [step.entry for step in applied])
-    upgraded = before is not None and before.version != __version__
-    yield from _start(settings, wanted, [step.done for step in applied], upgraded=upgraded)
 
 
-def _apply_places(wanted: InstallPlan) -> Iterator[Applied]:
+def _made_places(wanted: InstallPlan) -> Iterator[Applied]:
     for user in wanted.users:
         yield applying.make_user(user)
     for directory in wanted.directories:
@@ -71,30 +80,33 @@ def _forget_stale(before: Manifest | None, wanted: InstallPlan) -> Iterator[Done
 def _remember(
     what: Intent,
     before: Manifest | None,
-    wanted: InstallPlan,
     entries: Iterable[MadeUser | MadeDirectory | MadeFile],
+    *,
+    whole: bool,
 ) -> None:
     """Write the manifest: what an earlier installation made is still ours to remove."""
+    if not what.settings.state_dir.is_dir():
+        return  # it went wrong at the very beginning
     ours = {_name(entry) for entry in _entries(before) if entry.made}
     now = [entry.model_copy(update={"made": entry.made or _name(entry) in ours}) for entry in entries]
     names = {_name(entry) for entry in now}
     older = [
         entry
         for entry in _entries(before)
-        if _name(entry) not in names and not isinstance(entry, MadeFile) and entry.made
+        if _name(entry) not in names and entry.made and not (whole and isinstance(entry, MadeFile))
     ]
     everything = [*now, *older]
     owner = what.owner
     manifest.save(
         what.settings,
         Manifest(
-            version=__version__,
+            version=__version__ if whole or before is None else before.version,
             installed_at=datetime.now(UTC),
             owner=owner.pw_name if owner else None,
             uid=owner.pw_uid if owner else None,
             gid=owner.pw_gid if owner else None,
             redis_url=what.settings.redis_url,
-            services=wanted.services,
+            services=what.plan(()).services if whole else before.services if before else (),
             users=tuple(entry for entry in everything if isinstance(entry, MadeUser)),
             directories=tuple(entry for entry in everything if isinstance(entry, MadeDirectory)),
             files=tuple(entry for entry in everything if isinstance(entry, MadeFile)),
@@ -111,19 +123,19 @@ def _name(entry: MadeUser | MadeDirectory | MadeFile) -> str:
 
 
 def _start(
-    settings: Settings, wanted: InstallPlan, done: Iterable[Done], *, upgraded: bool
+    settings: Settings, services: tuple[str, ...], done: Iterable[Done], *, upgraded: bool
 ) -> Iterator[Done]:
     """Have systemd read and start the units; what reads something that changed is restarted."""
     changed = {Path(one.name) for one in done if one.kind == "file" and one.what in ("made", "changed")}
     if any(path.parent == places.UNITS for path in changed):
         systemd.systemctl("daemon-reload")
     systemd.systemctl("enable", "--quiet", places.TARGET)
-    stale = [name for name in wanted.services if upgraded or changed & _read_by(settings, name)]
+    stale = [name for name in services if upgraded or changed & _read_by(settings, name)]
     if stale:
         systemd.systemctl("restart", *stale)
-    systemd.systemctl("start", places.TARGET, *wanted.services)
-    systemd.require_running(wanted.services)
-    for name in wanted.services:
+    systemd.systemctl("start", places.TARGET, *services)
+    systemd.require_running(services)
+    for name in services:
         yield Done("service", name, "started" if name in stale else "unchanged")
 
 

@@ -70,6 +70,8 @@ def _require_usable(settings: Settings) -> None:
             raise InvalidInputError(
                 f"{name} cannot lie in {hidden}: {path}", details="the services have another one, or none"
             )
+        if not path.parent.is_dir():
+            raise InvalidInputError(f"{path.parent} does not exist", resolution=f"mkdir -p {path.parent}")
     if holder(farm_paths(settings).lock_file) is not None:
         raise ConflictError(
             "a farm runs here already, without systemd", resolution="`sudo banger farm down` stops it."

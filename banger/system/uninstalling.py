@@ -27,12 +27,16 @@ def uninstall(settings: Settings, *, purge: bool, force: bool) -> Iterator[Done]
         systemd.systemctl("disable", "--now", places.TARGET, forgive=True)
         systemd.systemctl("stop", *found.services, forgive=True)
         yield from (Done("service", name, "stopped") for name in found.services)
+        _require_no_vms(settings, purge=purge, force=force)  # one may have come, until the workers were gone
     left: list[MadeFile] = []
     for entry in found.files:
         if _stays(settings, entry, purge=purge):
             left.append(entry)
+        elif not purge and _was_changed(entry):
+            left.append(entry)
+            yield Done("file", str(entry.path), "kept: it was changed since it was made")
         else:
-            yield _remove(entry, purge=purge)
+            yield applying.remove_file(entry.path)
     if found.services:
         systemd.systemctl("daemon-reload")
         systemd.systemctl("reset-failed", "banger-*", forgive=True)
@@ -59,12 +63,9 @@ def _stays(settings: Settings, entry: MadeFile, *, purge: bool) -> bool:
     return not entry.made or (not purge and (entry.kept or entry.path.is_relative_to(settings.state_dir)))
 
 
-def _remove(entry: MadeFile, *, purge: bool) -> Done:
-    if not purge and entry.sha256 is not None:
-        seen = drift.look_at(entry.path)
-        if seen is not None and seen.sha256 != entry.sha256:
-            return Done("file", str(entry.path), "kept: it was changed since it was made")
-    return applying.remove_file(entry.path)
+def _was_changed(entry: MadeFile) -> bool:
+    seen = drift.look_at(entry.path) if entry.sha256 else None
+    return seen is not None and seen.sha256 != entry.sha256
 
 
 def _purge(settings: Settings, found: Manifest) -> Iterator[Done]:

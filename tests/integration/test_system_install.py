@@ -235,15 +235,29 @@ def test_another_redis_takes_the_place_of_the_farms_own(box: SystemBox) -> None:
         ((), {"BANGER_STATE_DIR": "var/lib/banger"}, 2, "state_dir must be an absolute path"),
         ((), {"BANGER_STATE_DIR": "/home/anna/banger"}, 2, "cannot lie in /home"),
         ((), {"BANGER_RUN_DIR": "/opt/../tmp/x"}, 2, "run_dir must be an absolute path"),
-        ((), {"BANGER_STATE_DIR": "/opt/not/there"}, 1, "/opt/not does not exist"),
+        ((), {"BANGER_STATE_DIR": "/opt/not/there"}, 2, "/opt/not does not exist"),
     ],
 )
 def test_bad_input_is_refused(
     box: SystemBox, words: tuple[str, ...], environment: dict[str, str], code: int, said: str
 ) -> None:
+    before = box.listing()
     ended = box.banger("system", "install", *words, **environment)
     assert (ended.code, said in ended.err) == (code, True), ended.err
+    assert box.listing() == before
     assert not box.told_systemd()
+
+
+def test_what_a_broken_off_installation_has_made_can_be_purged_all_the_same(box: SystemBox) -> None:
+    before = box.listing()
+    box.shell("mkdir /etc/systemd/system/banger-worker.service")
+    ended = box.banger("system", "install")
+    assert ended.code == 1
+    assert "banger-worker.service is no regular file" in ended.err
+    assert box.banger("system", "status").code == 2
+    box.shell("rmdir /etc/systemd/system/banger-worker.service")
+    box.good("system", "uninstall", "--purge")
+    assert box.listing() == before
 
 
 def test_who_is_not_root_is_told_so(installed: SystemBox) -> None:
