@@ -63,7 +63,10 @@ def intent(settings: Settings) -> Intent:
 
 
 def _require_usable(settings: Settings) -> None:
-    for name, path in (("state_dir", settings.state_dir), ("run_dir", settings.run_dir)):
+    paths = {"state_dir": settings.state_dir, "run_dir": settings.run_dir}
+    if settings.redis_ca:
+        paths["redis_ca"] = settings.redis_ca
+    for name, path in paths.items():
         if not path.is_absolute() or ".." in path.parts:
             raise InvalidInputError(f"{name} must be an absolute path: {path}")
         if hidden := next((place for place in code.HIDDEN if path.is_relative_to(place)), None):

@@ -18,7 +18,7 @@ from banger.system.units import FLOWER_USER, REDIS_USER, environment_text, units
 # What services and root's policy are made from. The rest is a matter of who asks for VMs.
 HOST_SETTINGS = (
     *("host", "owner", "state_dir", "run_dir", "worker_user", "redis_port", "flower_port", "network"),
-    *("uid_base", "disk_backend", "accelerator", "serial_log_mib", "worker_threads"),
+    *("uid_base", "redis_ca", "disk_backend", "accelerator", "serial_log_mib", "worker_threads"),
 )
 
 

@@ -235,6 +235,7 @@ def test_another_redis_takes_the_place_of_the_farms_own(box: SystemBox) -> None:
         ((), {"BANGER_STATE_DIR": "var/lib/banger"}, 2, "state_dir must be an absolute path"),
         ((), {"BANGER_STATE_DIR": "/home/anna/banger"}, 2, "cannot lie in /home"),
         ((), {"BANGER_RUN_DIR": "/opt/../tmp/x"}, 2, "run_dir must be an absolute path"),
+        ((), {"BANGER_REDIS_CA": "/root/ca.pem"}, 2, "redis_ca cannot lie in /root"),
         ((), {"BANGER_STATE_DIR": "/opt/not/there"}, 2, "/opt/not does not exist"),
     ],
 )
