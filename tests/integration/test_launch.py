@@ -33,6 +33,7 @@ from banger.contracts.errors import NotFoundError, PolicyError, StageFailedError
 from banger.contracts.names import HostPaths
 from banger.contracts.requests import AdmitRequest, KillRequest
 from root_worker.host import RootHost
+from root_worker.ops import vm_drives
 from root_worker.stages import admit, launch
 from root_worker.vmm import cgroups, processes
 from root_worker.vmm.jail import listen_qmp, locked
@@ -96,6 +97,21 @@ def test_the_vmm_inherits_its_drives_tap_and_socket_and_nothing_else(host):
     devices = {"/dev/net/tun", str(host.paths.vmm_root / "dev/null")}
     disks = {str(host.paths.overlay(VM)), str(host.paths.work_disk(VM))}
     assert {name for name in inherited if name.startswith("/")} == devices | disks
+
+
+def test_a_system_disk_may_be_a_block_device(host, monkeypatch):
+    made = subprocess.run(
+        ["losetup", "--find", "--show", host.paths.overlay(VM)], capture_output=True, check=True, text=True
+    )
+    device = Path(made.stdout.strip())
+    try:
+        monkeypatch.setattr(vm_drives, "system_disk_path", lambda *_: device)
+        launch.do(request(), host)
+        assert str(device) in open_files(pids()[0])
+        eventually(lambda: GREETING in log_of(host))
+        launch.undo(undo_request(), host)
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
 
 
 def test_the_files_belong_to_whom_they_should(host):
