@@ -17,7 +17,7 @@ def examine(facts: Facts) -> list[Check]:
     return [
         *(tool_check(tool, facts) for tool in TOOLS),
         *(tun(facts), bridge(facts), nftables(facts), loop(facts)),
-        *(worker_user(facts), owner(facts), cgroup(facts), state_directory(facts)),
+        *(worker_user(facts), owner(facts), cgroup(facts), vm_uids(facts), state_directory(facts)),
         *(reflink(facts), snapshot_target(facts), disk_backend(facts), vmm(facts), accelerator(facts)),
         *(images(facts), *installation(facts), redis(facts)),
         *(() if facts.redis.problem else (redis_policy(facts), redis_append_only(facts), queues(facts))),
@@ -103,6 +103,15 @@ def owner(facts: Facts) -> Check:
 def cgroup(facts: Facts) -> Check:
     """Which cgroups?"""
     return ok("cgroup", f"version {facts.cgroup}", "both versions will do")
+
+
+def vm_uids(facts: Facts) -> Check:
+    """Is a VM's uid that VM's alone?"""
+    first, others = facts.vm_uids
+    name, meaning = "VM uids", "each VM has a uid of its own; what else ran under one would be killed with it"
+    if not others:
+        return ok(name, f"free from {first} on", meaning)
+    return warn(name, f"from {first} on some belong to {', '.join(others)}", meaning, "Set another uid_base.")
 
 
 def state_directory(facts: Facts) -> Check:

@@ -26,6 +26,7 @@ TOOLS = (
     Tool("resize2fs", "e2fsprogs", (), "grows work disks"),
     Tool("losetup", "mount", ("--version",), "block devices of files"),
     Tool("setpriv", "util-linux", ("--version",), "drops privileges"),
+    Tool("unshare", "util-linux", ("--version",), "keeps VMMs apart from the host"),
     Tool("ssh", "openssh-client", ("-V",), "reaches guests"),
     Tool("ssh-keygen", "openssh-client", (), "makes the farm's key"),
     Tool("mmdebstrap", "mmdebstrap", ("--version",), "fetches Debian packages", for_images=True),
@@ -83,7 +84,10 @@ class InstallFacts(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """All that the checks judge. A tool's version is None where it is not installed."""
+    """All that the checks judge. A tool's version is None where it is not installed.
+
+    ``vm_uids``: the first of them, and whose some of them are already.
+    """
 
     root: bool
     tools: dict[str, str | None]
@@ -98,6 +102,7 @@ class Facts(NamedTuple):
     kvm: KvmFacts
     disk: DiskFacts
     cgroup: int
+    vm_uids: tuple[int, tuple[str, ...]]
     images: tuple[str, ...]
     redis: RedisFacts
     served: dict[str, bool]

@@ -20,6 +20,7 @@ from banger.contracts.accelerator import KVM, Verdict, groups_needed
 from banger.contracts.errors import BangerError, NotFoundError, ToolFailedError
 from banger.contracts.names import HostPaths
 from banger.contracts.queues import CONTROL, root_queue, work_queue
+from banger.doctor import vm_uids
 from banger.doctor.facts import TOOLS, DiskFacts, Facts, InstallFacts, KvmFacts, RedisFacts, Tool
 from banger.doctor.ownership import ask_owner
 from banger.images.catalogue import Catalogue
@@ -51,6 +52,10 @@ def gather(settings: Settings) -> Facts:
         kvm=_kvm(settings.paths),
         disk=_disk(settings.paths),
         cgroup=2 if Path("/sys/fs/cgroup/cgroup.controllers").exists() else 1,
+        vm_uids=(
+            settings.uid_base,
+            vm_uids.taken(settings.uid_base, settings.network.num_addresses),
+        ),
         images=tuple(sorted({image.name for image in Catalogue(settings.paths).list()})),
         redis=redis,
         served=served,

@@ -13,7 +13,7 @@ from cli_farm import session
 import banger.doctor
 from banger import disk_backend
 from banger.cli import main
-from banger.doctor import Check, Facts, examine, gather, gathering
+from banger.doctor import Check, Facts, examine, gather, gathering, vm_uids
 from banger.doctor.facts import TOOLS, DiskFacts, KvmFacts, OwnerFacts, RedisFacts
 from banger.settings import Settings
 from banger.shell import Completed
@@ -32,6 +32,7 @@ HEALTHY = Facts(
     kvm=KvmFacts(True, True, (True, "a probe boot with KVM succeeded")),
     disk=DiskFacts("/var/lib/banger", "xfs", 100_000, True),
     cgroup=2,
+    vm_uids=(300_000, ()),
     images=("micro",),
     redis=RedisFacts("", "", "7.0.15", "noeviction", "yes"),
     served={"banger.control": True, "banger.work.here": True, "banger.root.here": True},
@@ -57,6 +58,7 @@ def test_a_healthy_host_has_nothing_to_mend() -> None:
         ("nftables", {"nftables": False}, "fail", "not in this kernel"),
         ("nftables", {"nftables": None}, "warn", "unknown"),
         ("loop", {"loop": False}, "warn", "no /dev/loop-control"),
+        ("VM uids", {"vm_uids": (300_000, ("user eve",))}, "warn", "from 300000 on some belong to user eve"),
         ("worker user", {"worker_user_exists": False}, "fail", "no user banger"),
         ("owner", {"owner": OwnerFacts("alice", "bob")}, "warn", "alice, and you are bob"),
         ("owner", {"owner": OwnerFacts("alice", "alice", ("x is open",))}, "fail", "alice: x is open"),
@@ -204,3 +206,22 @@ def test_a_farm_starts_with_the_best_backend_that_works_here(
     monkeypatch.setattr(disk_backend, "can_reflink", lambda _paths: reflink)
     assert disk_backend.resolved(Settings(disk_backend="auto")).disk_backend == backend
     assert disk_backend.resolved(Settings(disk_backend="copy")).disk_backend == "copy"
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        ("eve:100000:65536\n", ()),
+        ("eve:100000:65536\nbob:296608:65536\n", (" of bob",)),
+        ("eve:300255:1\nbob:300256:1\n", (" of eve",)),
+        ("# nothing\n\nalice:x:1\n", ()),
+    ],
+)
+def test_a_range_of_subordinate_uids_that_reaches_the_vms_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: str, found: tuple[str, ...]
+) -> None:
+    subuids = tmp_path / "subuid"
+    monkeypatch.setattr(vm_uids, "SUBUIDS", subuids)
+    assert vm_uids.taken(300_000, 256) == ()
+    subuids.write_text(lines)
+    assert vm_uids.taken(300_000, 256) == tuple(f"{subuids}{who}" for who in found)
