@@ -108,6 +108,9 @@ def test_what_was_left_for_a_job_goes_with_it(owned):
 
 def test_the_owner_is_told_how_the_farm_is_and_what_needs_root(owned):
     owned.owner.banger("farm", "status")
+    checks = json.loads(owned.owner.banger("doctor", "--json", good=None).stdout)
+    found = {check["name"]: check["status"] for check in checks}
+    assert (found["owner"], found["Redis"], found["queues"]) == ("ok", "ok", "ok")
     for words in (("farm", "down"), ("farm", "up"), ("image", "build", "micro"), ("farm", "logs")):
         assert b"sudo" in owned.owner.banger(*words, good=None).stderr
     assert owned.guest("true") == ""
