@@ -6,6 +6,13 @@ from typing import Literal
 
 Controller = Literal["memory", "pids", "cpu"]
 
+# The file of a cgroup that takes the limit, in version 1 and in version 2.
+LIMIT_FILES: dict[Controller, tuple[str, str]] = {
+    "memory": ("memory.limit_in_bytes", "memory.max"),
+    "pids": ("pids.max", "pids.max"),
+    "cpu": ("cpu.cfs_quota_us", "cpu.max"),
+}
+
 MIB = 1024 * 1024
 CPU_PERIOD_US = 100_000  # the kernel's default, in both versions of cgroups
 

@@ -112,10 +112,7 @@ def _start(request: LaunchRequest, host: RootHost, jail: Jail, log: serial_log.S
         )
         # Before it runs: this worker may be killed at any moment, and the next one is to know whose it is.
         entry = host.registry.update(
-            request.vm_id,
-            launched=request.generation,
-            accelerator=chosen.accelerator,
-            limits=tuple(doors),
+            request.vm_id, launched=request.generation, accelerator=chosen.accelerator, limits=tuple(doors)
         )
         plan = KeeperPlan(
             argv=qemu.argv(machine),

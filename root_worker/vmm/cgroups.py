@@ -9,17 +9,10 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from banger.contracts.vmm_limits import Controller
+from banger.contracts.vmm_limits import LIMIT_FILES, Controller
 
 PARENT = "banger"
 REMOVAL_DEADLINE_S = 2.0
-
-# The file that takes the limit, in version 1 and in version 2.
-LIMIT_FILES: dict[Controller, tuple[str, str]] = {
-    "memory": ("memory.limit_in_bytes", "memory.max"),
-    "pids": ("pids.max", "pids.max"),
-    "cpu": ("cpu.cfs_quota_us", "cpu.max"),
-}
 
 _MOUNTS = Path("/proc/self/mounts")
 

@@ -30,10 +30,8 @@ class Jail(NamedTuple):
 def locked(paths: HostPaths, vm_id: str) -> Iterator[Jail]:
     """Make the VM's jail where it is absent, and hold its lock."""
     path = paths.jail(vm_id)
-    paths.run.mkdir(mode=0o711, parents=True, exist_ok=True)
-    paths.jails.mkdir(mode=0o711, exist_ok=True)
     while True:
-        path.mkdir(mode=0o711, exist_ok=True)
+        path.mkdir(mode=0o711, parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:

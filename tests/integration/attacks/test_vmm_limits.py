@@ -10,7 +10,7 @@ import pytest
 from disks import UID, VM, undo_request
 from vmm_host import eventually, log_of, pids, request, run, vmm_host, with_tap
 
-from banger.contracts.vmm_limits import MIB, Controller, limits
+from banger.contracts.vmm_limits import LIMIT_FILES, MIB, Controller, limits
 from root_worker.host import RootHost
 from root_worker.stages import launch
 from root_worker.vmm import cgroups, processes
@@ -88,7 +88,7 @@ def test_both_processes_are_in_the_vms_groups_and_the_answer_says_which(host):
         with contextlib.suppress(FileNotFoundError):
             group, version = cgroups._group(controller, VM)
             assert controller in answer["limits"]
-            assert (group / cgroups.LIMIT_FILES[controller][version - 1]).read_text().split()[0] == str(limit)
+            assert (group / LIMIT_FILES[controller][version - 1]).read_text().split()[0] == str(limit)
             assert {int(pid) for pid in (group / "cgroup.procs").read_text().split()} == set(pids())
             assert all(f"/{cgroups.PARENT}/{VM}\n" in groups_of(pid) for pid in pids())
     launch.undo(undo_request(), host)
