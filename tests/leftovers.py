@@ -21,6 +21,7 @@ def on_this_machine() -> set[str]:
         *_loops(),
         *_mounts(),
         *_processes(),
+        *(f"cgroup {path}" for path in Path("/sys/fs/cgroup").glob("**/banger*/*/")),
         *(f"network namespace {path.name}" for path in Path("/run/netns").glob("*")),
         *(f"directory {path}" for path in Path("/var/tmp").glob(TEST_ROOTS)),
         *(f"directory {path}" for path in Path("/tmp").glob("mmdebstrap.*")),  # of a killed image build
