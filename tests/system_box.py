@@ -39,7 +39,7 @@ copy=$(mktemp -d)
 mount -t tmpfs -o mode=0755 copy $copy
 cp -a /etc $copy/etc || [ -s $copy/etc/passwd ]  # a lock of another useradd's may vanish meanwhile
 rm -f $copy/etc/*.lock
-mount --move $copy/etc /etc 2>/dev/null || mount --bind $copy/etc /etc
+mount --bind $copy/etc /etc
 for place in {" ".join(HIDDEN)}; do mount -t tmpfs -o mode=0755 hidden $place; done
 umount -l $copy
 rmdir $copy
