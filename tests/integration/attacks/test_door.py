@@ -346,6 +346,7 @@ def test_the_command_line_tells_of_root_s_audit(target, monkeypatch, capsys):
     monkeypatch.setenv("BANGER_HOST", settings.host)
     monkeypatch.setenv("BANGER_STATE_DIR", str(settings.state_dir))
     monkeypatch.setenv("BANGER_RUN_DIR", str(settings.run_dir))
+    monkeypatch.setattr(forgery, "key", private_key(settings.paths))  # rotated meanwhile
     target.send(message(target.call, []))
     for words in (["audit", "verify"], ["audit", "log", "--refused", "-n", "3"], ["key", "list"]):
         assert main(words) == 0
