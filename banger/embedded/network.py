@@ -2,14 +2,13 @@
 
 Made before root serves its first request and mended by each `banger farm up`; root then only adds taps. A
 host has one, whatever number of farms: the last to stop without a tap in sight takes it away, and `up` gives
-it back. ``python -m banger.embedded.network up|down`` does the same for who has no farm to start or stop.
+it back. Under systemd a unit of its own does the same (``banger.system.preparation``).
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import sys
 from collections.abc import Iterator
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -17,10 +16,10 @@ from typing import Any
 
 from pyroute2 import IPRoute, NetlinkError
 
-from banger.contracts.errors import ConflictError, InvalidInputError
+from banger.contracts.errors import ConflictError
 from banger.contracts.guest_filter import base_removal, base_rules, script
 from banger.contracts.names import BRIDGE, TAP_PREFIX, mac_address
-from banger.settings import Settings, load_settings
+from banger.settings import Settings
 from banger.shell import find_tool, run
 
 NFT_DEADLINE_S = 20.0
@@ -95,15 +94,3 @@ def _forgiving(code: int) -> Iterator[None]:
     except NetlinkError as error:
         if error.code != code:
             raise
-
-
-def main(argv: list[str]) -> None:
-    """Do what the one argument says, ``up`` or ``down``, with this process's settings."""
-    verbs = {"up": ensure, "down": remove_if_unused}
-    if len(argv) != 1 or argv[0] not in verbs:
-        raise InvalidInputError("give one word: up or down")
-    verbs[argv[0]](load_settings())
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -15,7 +15,7 @@ from root_worker.shell import run, tool
 _DEADLINE_S = 20.0
 _IFF_UP = 1
 _NUD_PERMANENT = 0x80
-_MEND = "Run `banger farm up`: it makes the guests' network, and mends it."
+_MEND = "Run `banger farm up`, or `systemctl restart banger-network`: they mend the guests' network."
 
 
 def bridge_of(ip: IPRoute, slot: Slot) -> int:

@@ -241,13 +241,6 @@ def test_up_makes_the_guests_network_and_mends_it_and_down_takes_it_away(setting
     assert run(("/usr/sbin/nft", "list", "ruleset"), deadline_s=5).stdout == b""
 
 
-def test_the_network_is_made_without_a_farm_too(settings):
-    verb = (sys.executable, "-m", "banger.embedded.network")
-    for word, there in (("up", True), ("down", False)):
-        run((*verb, word), deadline_s=10, env=settings_environment(settings))
-        assert has_network() == there
-
-
 def test_in_the_foreground_it_runs_until_interrupted(make_settings):
     settings = make_settings()
     environment = settings_environment(settings) | {"PATH": os.environ["PATH"]}
