@@ -98,7 +98,7 @@ def is_fooled(box: Box, fool: Record, by: Record) -> bool:
         ping -c 1 {GATEWAY} >/dev/null
         for _ in $(seq 20); do
             if ip neigh show {GATEWAY} | grep -q {mac_of(by)}; then
-                arp -s {GATEWAY} {mac_address(GATEWAY)}; arp -d {GATEWAY}; echo fooled; exit
+                arp -s {GATEWAY} {mac_address(GATEWAY)}; echo fooled; exit  # and once is enough
             fi
             usleep 100000
         done"""
