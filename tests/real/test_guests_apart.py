@@ -93,10 +93,11 @@ def answers_for_another(attacker: Record) -> bool:
 
 def is_fooled(box: Box, fool: Record, by: Record) -> bool:
     """Let one guest claim the gateway's address; tell whether the other believes it."""
-    claim = f"sysctl -w net.ipv4.ip_nonlocal_bind=1; arping -U -c 2 -s {GATEWAY} {GATEWAY}"
+    # Claimed more than once: a kernel believes no change within a second of the last.
+    claim = f"sysctl -w net.ipv4.ip_nonlocal_bind=1; arping -U -c 5 -s {GATEWAY} {GATEWAY}"
     watch = f"""
         ping -c 1 {GATEWAY} >/dev/null
-        for _ in $(seq 20); do
+        for _ in $(seq 40); do
             if ip neigh show {GATEWAY} | grep -q {mac_of(by)}; then
                 arp -s {GATEWAY} {mac_address(GATEWAY)}; echo fooled; exit  # and once is enough
             fi
