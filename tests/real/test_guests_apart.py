@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 from farm_box import Box, answer
-from guests import guest, said
+from guests import guest
 from stand_ins import INTERNET, LAN, METADATA, outside_world
 from unguarded import lift_the_guard
 
@@ -91,42 +91,15 @@ def answers_for_another(attacker: Record) -> bool:
     return False
 
 
-def is_fooled(box: Box, fool: Record, by: Record) -> bool:
-    """Let one guest claim the gateway's address; tell whether the other believes it."""
-    # Claimed more than once: a kernel believes no change within a second of the last.
-    claim = f"sysctl -w net.ipv4.ip_nonlocal_bind=1; arping -U -c 5 -s {GATEWAY} {GATEWAY}"
-    watch = f"""
-        ping -c 1 {GATEWAY} >/dev/null
-        for _ in $(seq 40); do
-            if ip neigh show {GATEWAY} | grep -q {mac_of(by)}; then
-                arp -s {GATEWAY} {mac_address(GATEWAY)}; echo fooled; exit  # and once is enough
-            fi
-            usleep 100000
-        done"""
-    with ThreadPoolExecutor(1) as pool:
-        watching = pool.submit(said, box, fool.name, "sh", "-c", watch)
-        guest(box, by.name, "sh", "-c", claim, good=None)
-        return "fooled" in watching.result()
-
-
-def lies_that_work(box: Box, attacker: Record, neighbour: Record) -> set[str]:
-    """Let one guest tell lies that others see; return which of them are believed."""
-    worked = set()
-    if answers_for_another(attacker):
-        worked.add("answer for another")
-    if is_fooled(box, neighbour, by=attacker):
-        worked.add("be the gateway")
-    return worked
-
-
 def test_guests_reach_what_they_may_and_without_the_guard_all_the_rest(two: Two) -> None:
     box, nat, plain = two
     with ThreadPoolExecutor(2) as pool:  # what fails takes its time
         trying = pool.submit(attack, box, nat, plain), pool.submit(attack, box, plain, nat)
         assert trying[0].result() == {*HARMLESS, "the internet"}
         assert trying[1].result() == HARMLESS
-    assert lies_that_work(box, nat, plain) | lies_that_work(box, plain, nat) == set()
+    assert not answers_for_another(nat)
+    assert not answers_for_another(plain)
     lift_the_guard(nat.id, plain.id)
     for attacker, neighbour in ((nat, plain), (plain, nat)):
         assert attack(box, attacker, neighbour) == ALL
-        assert lies_that_work(box, attacker, neighbour) == {"answer for another", "be the gateway"}
+        assert answers_for_another(attacker)
