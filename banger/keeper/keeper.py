@@ -35,9 +35,10 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_OPEN_FILES, MAX_OPEN_FILES))
     answer, report = os.pipe()
-    if os.fork():
+    if leader := os.fork():
         os.close(report)
-        return 0 if os.read(answer, 1) else 1
+        os.waitpid(leader, 0)  # once we answer, none but the VMM leads a session under its uid
+        return 0 if all(os.read(answer, 1) for _ in ("the keeper", "the VMM")) else 1
     os.setsid()
     if os.fork():
         os._exit(0)
@@ -51,14 +52,14 @@ def main() -> int:
 
 
 def keep(plan: dict[str, Any], report: int) -> None:
-    """Start the VMM, say so, and copy its console until it ends."""
+    """Start the VMM, say that we are ready, and copy its console until it ends."""
     for fd in (plan["log_fd"], plan["old_log_fd"]):
         os.set_inheritable(fd, False)
     console, console_end = os.pipe()
     devnull = os.open(os.devnull, os.O_RDWR)
     vmm = os.fork()
     if vmm == 0:
-        run_vmm(plan["argv"], devnull, console_end)
+        run_vmm(plan["argv"], report, devnull, console_end)
     for signal_number in (_signal.SIGHUP, _signal.SIGINT, _signal.SIGTERM):
         _signal.signal(signal_number, _signal.SIG_IGN)  # we end when the VMM does
     os.write(report, b"!")
@@ -75,10 +76,11 @@ def keep(plan: dict[str, Any], report: int) -> None:
     log.append(f"\n[banger] the VMM {how}\n".encode())
 
 
-def run_vmm(argv: list[str], devnull: int, console_end: int) -> None:
-    """Become the VMM, leader of a session; never return. What goes wrong here is said on its console."""
+def run_vmm(argv: list[str], report: int, devnull: int, console_end: int) -> None:
+    """Become the VMM, leader of a session, and say so; never return. Its console tells what goes wrong."""
     try:
         os.setsid()
+        os.write(report, b"!")
         os.umask(0o077)
         os.dup2(devnull, 0)
         os.dup2(console_end, 1)
