@@ -6,6 +6,7 @@ util-linux does it all: each word execs the next, and the last the program, with
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from pathlib import Path
 
 LIMITS = {
     "as": 512 * 1024 * 1024,
@@ -30,15 +31,16 @@ def unprivileged(uid: int, tool: Callable[[str], str], groups: Collection[int] =
     )
 
 
-def sandboxed(uid: int, tool: Callable[[str], str], max_file: int | None) -> tuple[str, ...]:
+def sandboxed(uid: int, tool: Callable[[str], str], root: Path, max_file: int | None) -> tuple[str, ...]:
     """Return the words that run a program as ``uid``, with nothing but what its descriptors give it.
 
     No groups, no capabilities and no way to gain any; no network, no System V IPC, no process of others to
-    signal; bounded memory, processor time and processes; files of ``max_file`` bytes (None: unbounded).
+    see or signal, no file but what is beneath ``root`` (with a directory ``proc``); bounded memory,
+    processor time and processes; files of ``max_file`` bytes (None: unbounded).
     """
     limits = LIMITS | ({} if max_file is None else {"fsize": max_file})
     return (
-        *(tool("unshare"), "--net", "--ipc", "--pid", "--fork", "--"),
+        *(tool("unshare"), "--net", "--ipc", "--pid", "--fork", "--mount-proc", f"--root={root}", "--"),
         # Signals such as SIGXFSZ spare the first process of a namespace, so the program is not that.
         *(tool("setsid"), "--fork", "--wait"),
         *(tool("prlimit"), *(f"--{name}={limit}" for name, limit in limits.items()), "--"),

@@ -61,6 +61,7 @@ def make(place: Path, kernels: Path) -> None:
     if not (python := Path(sys.base_prefix).resolve()).is_relative_to("/usr"):
         _show(python, place / python.relative_to("/"))
     _show(kernels, place / KERNELS.relative_to("/"))
+    (place / "proc").mkdir()  # of the tools that work on a guest's disk, which mount it for themselves
     (place / "dev").mkdir()
     for device in filter(Path.exists, DEVICES):
         (node := place / device.relative_to("/")).touch()

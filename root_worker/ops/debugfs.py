@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
+from pathlib import Path
 
 from banger.contracts.debugfs import ANY, Debugfs
 from banger.contracts.errors import ToolFailedError
@@ -19,8 +20,8 @@ from root_worker.shell import MAX_OUTPUT_BYTES, Completed, run, tool
 _DEADLINE_S = 10
 
 
-def sandboxed_debugfs(disk: int, uid: int) -> Debugfs:
-    """Return debugfs on an opened disk, as ``uid``. It is stopped where it prints too much."""
+def sandboxed_debugfs(disk: int, uid: int, root: Path) -> Debugfs:
+    """Return debugfs on an opened disk, as ``uid``, who sees ``root``; stopped where it prints too much."""
 
     def start(*options: str, script: str, fds: Sequence[int] = ()) -> Completed:
         max_file = _size(disk) if "-w" in options else MAX_OUTPUT_BYTES
@@ -30,16 +31,16 @@ def sandboxed_debugfs(disk: int, uid: int) -> Debugfs:
             good=ANY,
             stdin=script.encode(),
             pass_fds=(disk, *fds),
-            sandbox=sandboxed(uid, tool, max_file),
+            sandbox=sandboxed(uid, tool, root, max_file),
         )
 
     return Debugfs(start)
 
 
-def replay_journal(disk: int, uid: int) -> None:
-    """Bring a disk that was not unmounted up to date, as ``uid``; StageFailedError when it is damaged."""
+def replay_journal(disk: int, uid: int, root: Path) -> None:
+    """Bring a disk that was not unmounted up to date, likewise; StageFailedError when it is damaged."""
     argv = (tool("e2fsck"), *REPLAY_JOURNAL_OPTIONS, f"/proc/self/fd/{disk}")
-    sandbox = sandboxed(uid, tool, _size(disk))
+    sandbox = sandboxed(uid, tool, root, _size(disk))
     try:
         run(argv, deadline_s=_DEADLINE_S, good=REPLAY_JOURNAL_GOOD, pass_fds=(disk,), sandbox=sandbox)
     except ToolFailedError as error:

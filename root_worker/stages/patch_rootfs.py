@@ -33,11 +33,11 @@ def do(request: PatchRootfsRequest, host: RootHost) -> None:
     files = [File(file.path, file.content.encode(), file.mode) for file in request.files]
     files += _host_key(host, request.vm_id)
     with system_disk.opened(host, request.vm_id, uid) as disk:
-        debugfs = sandboxed_debugfs(disk, uid)
+        debugfs = sandboxed_debugfs(disk, uid, host.paths.vmm_root)
         paths = [_FSTAB, *(file.path for file in files)]
         before = survey(paths, _FSTAB, _FSTAB_LIMIT, debugfs)
         if before is None:  # not unmounted; after a clean stop there is nothing to replay
-            replay_journal(disk, uid)
+            replay_journal(disk, uid, host.paths.vmm_root)
             before = survey(paths, _FSTAB, _FSTAB_LIMIT, debugfs)
         if before is None:
             raise damaged("It cannot be read though its journal has been replayed.")

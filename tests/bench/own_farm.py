@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from banger.embedded import control
+from banger.embedded import control, vmm_root
 from banger.farm import Farm
 from banger.images.manifest import ImageManifest
 from banger.settings import Settings, load_settings
@@ -59,6 +59,7 @@ def running(say: Callable[[str], None]) -> Iterator[Bench]:
 def _row(settings: Settings, state: Path) -> InARow:
     row = InARow(settings, state)
     copy_store(settings.paths, row.host.paths, "micro")
+    vmm_root.make(row.host.paths.vmm_root, row.host.paths.kernels)
     shutil.copytree(settings.paths.keys, row.host.paths.keys)
     return row
 
@@ -78,4 +79,4 @@ def _xfs(ground: Path) -> Iterator[Path]:
     try:
         yield mountpoint
     finally:
-        run((find_tool("umount"), str(mountpoint)), deadline_s=_DEADLINE_S)
+        run((find_tool("umount"), "--recursive", str(mountpoint)), deadline_s=_DEADLINE_S)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import pwd
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Literal
+
+from mountns import private_mounts
 
 from banger.contracts.names import HostPaths
 from banger.contracts.requests import (
@@ -17,6 +21,7 @@ from banger.contracts.requests import (
     PatchRootfsRequest,
     UndoRequest,
 )
+from banger.embedded import vmm_root
 from root_worker.host import RootHost, root_host
 from root_worker.policy import Policy
 from workers.host import StageContext, WorkHost
@@ -30,6 +35,7 @@ UID_BASE = 600_000 + os.getpid() % 100_000 * 1000  # what has a VM's uid is kill
 UID = UID_BASE + SLOT
 Backend = Literal["auto", "reflink", "copy", "dm-snapshot"]
 MIB = 1024 * 1024
+FSTAB = "UUID=x / ext4 defaults 0 1\n"
 HOST_KEY = b"-----BEGIN OPENSSH PRIVATE KEY-----\n"
 
 FILES = (
@@ -62,9 +68,7 @@ def make_host(state: Path) -> RootHost:
     return root_host(policy)
 
 
-def make_rootfs(
-    target: Path, scratch: Path, size_mib: int = 32, fstab: str | None = "UUID=x / ext4 defaults 0 1\n"
-) -> None:
+def make_rootfs(target: Path, scratch: Path, size_mib: int = 32, fstab: str | None = FSTAB) -> None:
     """Make an ext4 that looks like Debian's root as far as the stages look, owned by root."""
     tree = scratch / "tree"
     for directory in ("etc/ssh", "usr/local/lib", "root", "run"):
@@ -108,11 +112,24 @@ def make_empty_overlay(paths: HostPaths, size_mib: int = 64) -> None:
     os.chown(overlay, WORKER.pw_uid, WORKER.pw_gid)
 
 
-def ready_host(state: Path, scratch: Path, fstab: str | None = "UUID=x / ext4 defaults 0 1\n") -> RootHost:
-    """Return a host with an image and all that a worker leaves for root."""
+@contextmanager
+def tools_root(place: Path) -> Iterator[Path]:
+    """Yield the root directory that tools see, in this thread's own mount namespace."""
+    (place / "kernels").mkdir()
+    with private_mounts():
+        vmm_root.make(place / "root", place / "kernels")
+        yield place / "root"
+
+
+def ready_host(
+    state: Path, scratch: Path, root: Path, *, size_mib: int = 32, fstab: str | None = FSTAB
+) -> RootHost:
+    """Return a host with an image and all that a worker leaves for root, whose tools see ``root``."""
     host = make_host(state)
-    make_rootfs(host.paths.rootfs(IMAGE), scratch, fstab=fstab)
+    make_rootfs(host.paths.rootfs(IMAGE), scratch, size_mib, fstab)
     make_worker_files(host.paths)
+    host.paths.run.mkdir(exist_ok=True)
+    host.paths.vmm_root.symlink_to(root)
     return host
 
 

@@ -98,4 +98,4 @@ def test_the_log_line_can_be_pasted(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_a_sandbox_for_root_is_refused() -> None:
     with pytest.raises(ValueError, match="unprivileged"):
-        sandboxed(0, shell.tool, None)
+        sandboxed(0, shell.tool, Path("/"), None)

@@ -9,7 +9,9 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
+import disks
 import pytest
 from farm_box import eventually
 
@@ -21,13 +23,35 @@ pytestmark = pytest.mark.integration
 
 UID = 1_900_000_000 + os.getpid()  # nobody else's
 PYTHON = str(Path(sys.executable).resolve())
-SANDBOX = sandbox.sandboxed(UID, shell.tool, shell.MAX_OUTPUT_BYTES)
 
 
-def hostile(code: str, *, deadline_s: float = 5, within: tuple[str, ...] = SANDBOX) -> shell.Completed:
-    """Run a tool that a guest's disk has taken over: it does what ``code`` says."""
-    argv = (PYTHON, "-I", "-S", "-c", f"import os, socket, time\n{code}")
-    return shell.run(argv, deadline_s=deadline_s, sandbox=within, good=range(-64, 256))
+class Tool(NamedTuple):
+    """A tool that a guest's disk has taken over."""
+
+    sandbox: tuple[str, ...]
+
+    def __call__(
+        self,
+        code: str,
+        *,
+        deadline_s: float = 5,
+        within: tuple[str, ...] | None = None,
+        pass_fds: tuple[int, ...] = (),
+    ) -> shell.Completed:
+        """Let it do what ``code`` says."""
+        return shell.run(
+            (PYTHON, "-I", "-S", "-c", f"import os, socket, time\n{code}"),
+            deadline_s=deadline_s,
+            sandbox=self.sandbox if within is None else within,
+            good=range(-64, 256),
+            pass_fds=pass_fds,
+        )
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tool]:
+    with disks.tools_root(tmp_path_factory.mktemp("tools")) as root:
+        yield Tool(sandbox.sandboxed(UID, shell.tool, root, shell.MAX_OUTPUT_BYTES))
 
 
 @pytest.fixture(autouse=True)
@@ -107,7 +131,7 @@ def test_what_is_no_program_is_refused(name: str) -> None:
 # --- what a tool that was taken over can do ---------------------------------------------------------
 
 
-def test_it_has_no_privilege_and_cannot_gain_any() -> None:
+def test_it_has_no_privilege_and_cannot_gain_any(hostile: Tool) -> None:
     status = hostile("print(open('/proc/self/status').read())").stdout.decode()
     held = {key: value.split() for key, value in (line.split(":", 1) for line in status.split("\n") if line)}
     assert held["Uid"] == held["Gid"] == [str(UID)] * 4
@@ -116,7 +140,7 @@ def test_it_has_no_privilege_and_cannot_gain_any() -> None:
     assert held["NoNewPrivs"] == ["1"]
 
 
-def test_it_reaches_no_network() -> None:
+def test_it_reaches_no_network(hostile: Tool) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         code = f"socket.create_connection(('127.0.0.1', {port}), 2); print('reached')"
@@ -124,7 +148,7 @@ def test_it_reaches_no_network() -> None:
         assert b"Network is unreachable" in hostile(code).stderr
 
 
-def test_it_shares_no_memory_segments_with_others() -> None:
+def test_it_shares_no_memory_segments_with_others(hostile: Tool) -> None:
     made = subprocess.run(["ipcmk", "-M", "4096", "-p", "0666"], capture_output=True, check=True, text=True)
     segment = made.stdout.split()[-1]
     try:
@@ -135,7 +159,7 @@ def test_it_shares_no_memory_segments_with_others() -> None:
         subprocess.run(["ipcrm", "-m", segment], check=True)
 
 
-def test_it_signals_no_process_of_others_even_of_its_own_uid() -> None:
+def test_it_signals_no_process_of_others_even_of_its_own_uid(hostile: Tool) -> None:
     other = subprocess.Popen(["/usr/bin/sleep", "60"], user=UID, group=UID, extra_groups=[])
     try:
         hostile(f"os.kill({other.pid}, 9)")
@@ -146,13 +170,13 @@ def test_it_signals_no_process_of_others_even_of_its_own_uid() -> None:
         other.wait()
 
 
-def test_it_cannot_hold_more_memory_than_its_bound() -> None:
+def test_it_cannot_hold_more_memory_than_its_bound(hostile: Tool) -> None:
     code = "data = bytearray(1 << 30); data[::4096] = b'x' * len(data[::4096]); print('held')"
     assert hostile(code, within=()).stdout == b"held\n"
     assert b"MemoryError" in hostile(code).stderr
 
 
-def test_it_cannot_fork_without_end() -> None:
+def test_it_cannot_fork_without_end(hostile: Tool) -> None:
     code = (
         "made = 0\n"
         "try:\n"
@@ -170,14 +194,14 @@ def test_it_cannot_fork_without_end() -> None:
 CHILD = "if not os.fork():\n    os.setsid()\n    os.closerange(0, 3)\n    time.sleep(60)\ntime.sleep(0.1)\n"
 
 
-def test_what_left_its_group_would_outlive_it() -> None:
+def test_what_left_its_group_would_outlive_it(hostile: Tool) -> None:
     hostile(CHILD, within=sandbox.unprivileged(UID, shell.tool))
     assert len(processes()) == 1
     subprocess.run(["pkill", "-KILL", "-u", str(UID)], check=True)  # this test's own uid
 
 
 @pytest.mark.parametrize("end", ["", "time.sleep(60)"])
-def test_nothing_it_starts_outlives_it(end: str) -> None:
+def test_nothing_it_starts_outlives_it(hostile: Tool, end: str) -> None:
     started = time.monotonic()
     if end:
         with pytest.raises(ToolFailedError, match="did not end within 1 s"):
@@ -187,33 +211,51 @@ def test_nothing_it_starts_outlives_it(end: str) -> None:
     assert time.monotonic() - started < 4
 
 
-def test_it_cannot_spin_for_longer_than_its_processor_time() -> None:
+def test_it_cannot_spin_for_longer_than_its_processor_time(hostile: Tool) -> None:
     limits = subprocess.run(
-        [*SANDBOX, "/bin/sh", "-c", "ulimit -t; ulimit -c"], capture_output=True, check=True, text=True
+        [*hostile.sandbox, "/bin/sh", "-c", "ulimit -t; ulimit -c"],
+        capture_output=True,
+        check=True,
+        text=True,
     )
     assert limits.stdout.split() == [str(sandbox.LIMITS["cpu"]), "0"]
-    short = tuple("--cpu=1" if word.startswith("--cpu=") else word for word in SANDBOX)
+    short = tuple("--cpu=1" if word.startswith("--cpu=") else word for word in hostile.sandbox)
     assert hostile("while True: pass", within=short).code != 0
 
 
 @pytest.mark.parametrize("stream", [1, 2])
-def test_its_output_is_bounded(stream: int) -> None:
+def test_its_output_is_bounded(hostile: Tool, stream: int) -> None:
     code = f"while True: os.write({stream}, bytes(65536))"
     said = hostile(code)
     assert said.code != 0
     assert max(len(said.stdout), len(said.stderr)) <= shell.MAX_OUTPUT_BYTES
 
 
-def test_its_output_cannot_be_moved_or_resized_under_root() -> None:
+def test_its_output_cannot_be_moved_or_resized_under_root(hostile: Tool) -> None:
     code = "os.lseek(1, 1 << 40, 0); os.write(1, b'x')"
     assert hostile(code).stdout.strip(b"\0") == b""
     assert hostile("os.write(1, b'x' * 10); os.ftruncate(1, 0)").stdout == b"x" * 10
 
 
-def test_it_writes_no_file_above_its_bound(tmp_path: Path) -> None:
-    tmp_path.chmod(0o777)
-    for parent in tmp_path.parents[:-2]:
-        parent.chmod(parent.stat().st_mode | 0o011)
-    target = tmp_path / "large"
-    hostile(f"file = open({str(target)!r}, 'wb')\nwhile True: file.write(bytes(65536)); file.flush()")
-    assert target.stat().st_size <= shell.MAX_OUTPUT_BYTES
+def test_it_writes_no_file_above_its_bound(hostile: Tool, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    fd = os.open(disk, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    try:
+        hostile(f"while True: os.write({fd}, bytes(65536))", pass_fds=(fd,))
+    finally:
+        os.close(fd)
+    assert disk.stat().st_size == shell.MAX_OUTPUT_BYTES
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "/proc/1/environ", "/var/lib", "/tmp", "/home"])
+def test_it_sees_nothing_of_the_host(hostile: Tool, path: str) -> None:
+    code = f"print(os.stat({path!r}).st_ino)"
+    outside = hostile(code, within=()).stdout
+    assert outside
+    assert hostile(code).stdout != outside
+
+
+def test_it_has_nowhere_to_write(hostile: Tool) -> None:
+    code = "print([p for n in ['', *os.listdir('/')] for p in ['/' + n] if os.access(p, os.W_OK)])"
+    assert hostile(code).stdout == b"[]\n"
+    assert b"/tmp" in hostile(code, within=sandbox.unprivileged(UID, shell.tool)).stdout
