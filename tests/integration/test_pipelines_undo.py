@@ -43,4 +43,4 @@ def test_undoing_a_create_that_never_began_does_nothing_and_may_be_repeated(host
                 work_stages.EFFECTS[stage, "undo"](request, context(host.paths))
         assert host.registry.entries() == []
         assert list(host.paths.vms.iterdir()) == []
-        assert list(host.paths.jails.iterdir()) == []
+        assert list(host.paths.jails.glob("*")) == []  # not even made for a VM that root does not know
