@@ -1,7 +1,8 @@
-"""What a privileged stage is given beside its request: this host's policy and registry."""
+"""What a privileged stage is given beside its request: this host's policy, registry and worker."""
 
 from __future__ import annotations
 
+import pwd
 from typing import NamedTuple
 
 from banger.contracts.names import HostPaths
@@ -10,10 +11,12 @@ from root_worker.registry import Entry, Registry
 
 
 class RootHost(NamedTuple):
-    """This host, as root sees it."""
+    """This host, as root sees it. ``worker_uid`` and ``worker_gid`` are the unprivileged worker's."""
 
     policy: Policy
     registry: Registry
+    worker_uid: int
+    worker_gid: int
 
     @property
     def paths(self) -> HostPaths:
@@ -26,5 +29,6 @@ class RootHost(NamedTuple):
 
 
 def root_host(policy: Policy) -> RootHost:
-    """Return the host of a policy, its registry opened."""
-    return RootHost(policy, Registry(policy.paths.registry))
+    """Return the host of a policy, its registry opened. KeyError where there is no worker's user."""
+    worker = pwd.getpwnam(policy.worker_user)
+    return RootHost(policy, Registry(policy.paths.registry), worker.pw_uid, worker.pw_gid)

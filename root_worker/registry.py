@@ -6,16 +6,15 @@ root's truth: Redis and the unprivileged side cannot write it.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from banger.contracts.errors import PolicyError, StaleGenerationError
+from root_worker.ops.lock import held
 
 
 class Entry(BaseModel):
@@ -39,15 +38,9 @@ class Registry:
         self._directory = directory
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Hold the registry's lock: one writer a host."""
-        fd = os.open(self._directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
+        return held(self._directory / ".lock")
 
     def get(self, vm_id: str) -> Entry | None:
         """Return the VM's entry, or None where root knows nothing of it."""

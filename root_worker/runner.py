@@ -1,4 +1,4 @@
-"""How a step runs as root: its ticket used up, claimed, asked of the policy once more, done, reported."""
+"""How a step runs as root: its ticket used up, claimed, done, reported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from banger.contracts.runner import Next, run_step
 from banger.contracts.tickets import Claims
 from root_worker.door import Door
 from root_worker.host import RootHost
-from root_worker.policy import check
 from root_worker.stages import EFFECTS
 
 log = logging.getLogger("root_worker")
@@ -46,9 +45,7 @@ class RootRunner:
             audit.refused("the ticket was used before", **about)
             return Next.STOP, None
         audit.write("began", **about, nonce=claims.nonce)
-        after, error = run_step(
-            call, Journal(self._client()), self._effects, partial(check, policy=self._host.policy)
-        )
+        after, error = run_step(call, Journal(self._client()), self._effects)
         audit.write("ended", **about, next=after.value, error=error.brief if error else None)
         return after, error
 

@@ -43,12 +43,10 @@ def run_step(
     call: StageCall,
     journal: Journal,
     effects: Mapping[tuple[str, Direction], Effect],
-    admit: Callable[[StageRequest], None] = lambda _request: None,
 ) -> tuple[Next, BangerError | None]:
     """Run one step once and report it; the error is returned beside what to do next, never raised.
 
-    ``admit`` is asked before the effect and may refuse by raising. A failed undo of an unwinding job is
-    reported and the chain goes on: every undo is attempted.
+    A failed undo of an unwinding job is reported and the chain goes on: every undo is attempted.
 
     Only the delivery that did a step sends its chain on. Others are copies and end here: what they would
     make up for, should that one's worker have died, is rung again by reconcile.
@@ -67,7 +65,6 @@ def run_step(
     started = time.monotonic()
     try:
         request = call.parse_request()
-        admit(request)
         data = effects[call.stage, call.direction](request)
     except HandOverError:
         journal.release(call, token)

@@ -37,26 +37,33 @@ def directory(root: Path, path: Path) -> Iterator[int]:
 
 @contextmanager
 def regular_file(
-    root: Path, path: Path, *, owners: Collection[int], flags: int = os.O_RDONLY
+    root: Path, path: Path, owners: Collection[int], flags: int = os.O_RDONLY, mode: int = 0
 ) -> Iterator[int]:
     """Yield a descriptor of the regular file ``path`` beneath ``root``, of one name and one of ``owners``.
 
-    StageFailedError when it is not there, PolicyError when it is anything else.
+    StageFailedError when it is not there and ``flags`` do not make it, PolicyError when it is anything else.
     """
     with directory(root, path.parent) as parent:
         with _explained(path):
             # O_NONBLOCK: a FIFO must not hold us up before we have seen that it is one.
             flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            fd = os.open(path.name, flags, mode=0o600, dir_fd=parent)
+            fd = os.open(path.name, flags, mode, dir_fd=parent)
         try:
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
                 raise PolicyError(f"{path} is not a regular file of one name")
             if found.st_uid not in owners:
-                raise PolicyError(f"{path} is owned by uid {found.st_uid}, not by {_either(owners)}")
+                whose = " or ".join(map(str, sorted(owners)))
+                raise PolicyError(f"{path} is owned by uid {found.st_uid}, not by {whose}")
             yield fd
         finally:
             os.close(fd)
+
+
+def give(fd: int, uid: int, gid: int, mode: int) -> None:
+    """Give an opened file to ``uid`` and ``gid``."""
+    os.fchown(fd, uid, gid)
+    os.fchmod(fd, mode)
 
 
 @contextmanager
@@ -67,7 +74,3 @@ def _explained(path: Path) -> Iterator[None]:
         raise StageFailedError(f"{path} is not there") from error
     except OSError as error:  # ELOOP and ENOTDIR: a symlink; ENXIO: a socket
         raise PolicyError(f"{path} leads elsewhere: {error.strerror}") from error
-
-
-def _either(uids: Collection[int]) -> str:
-    return " or ".join(map(str, sorted(uids)))

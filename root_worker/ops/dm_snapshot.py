@@ -7,19 +7,17 @@ change event, and a program that closes the disk after writing causes one.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import stat
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from banger.contracts.dm_snapshot import ALARM_PERCENT, create_args, remove_args, sectors, usage_percent
 from banger.contracts.errors import StageFailedError
 from banger.contracts.names import dm_name
 from root_worker.ops import loop
+from root_worker.ops.lock import held
 from root_worker.shell import run, tool
 
 _MAPPER = Path("/dev/mapper")
@@ -40,7 +38,7 @@ def attach(vm_id: str, base: int, overlay: int, uid: int, lock: Path) -> None:
     ``lock`` is the host's lock file for disks: set-ups in parallel race for loops. StageFailedError when the
     snapshot has overflowed, or the node does not appear; nothing is left behind then.
     """
-    with _locked(lock):
+    with held(lock):
         if _table(vm_id) is None:
             with (
                 loop.attached(base, read_only=True) as origin,
@@ -57,7 +55,7 @@ def attach(vm_id: str, base: int, overlay: int, uid: int, lock: Path) -> None:
 
 def detach(vm_id: str, lock: Path) -> None:
     """Remove the VM's snapshot device, and with it its loops; forgives exactly its absence."""
-    with _locked(lock):
+    with held(lock):
         if _table(vm_id) is not None:
             _dmsetup(*remove_args(vm_id))
 
@@ -90,13 +88,3 @@ def _await_node(vm_id: str, uid: int) -> None:
 
 def _dmsetup(*arguments: str) -> str:
     return run((tool("dmsetup"), *arguments), deadline_s=_DEADLINE_S).stdout.decode()
-
-
-@contextmanager
-def _locked(lock: Path) -> Iterator[None]:
-    fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)

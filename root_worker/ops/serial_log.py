@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 from banger.contracts.errors import PolicyError
 from root_worker.host import RootHost
 from root_worker.ops import beneath
-from root_worker.ops.grant_file import give, worker_of
 
 MODE = 0o640
 _TAIL_BYTES = 4000
@@ -36,21 +34,15 @@ def opened(host: RootHost, vm_id: str, uid: int) -> Iterator[SerialLog]:
 
     PolicyError when either is anything but a regular file of one name that is the uid's or the worker's.
     """
-    log = host.paths.serial_log(vm_id)
+    log, state = host.paths.serial_log(vm_id), host.paths.state
+    owners = {uid, host.worker_uid, 0}  # root's own is what a start leaves that was killed right here
+    flags = os.O_RDWR | os.O_CREAT
     with (
-        _half(host, log, os.O_APPEND, uid) as newer,
-        _half(host, log.with_name(f"{log.name}.1"), 0, uid) as older,
+        beneath.regular_file(state, log, owners, flags | os.O_APPEND, MODE) as newer,
+        beneath.regular_file(state, log.with_name(f"{log.name}.1"), owners, flags, MODE) as older,
     ):
+        for half in (newer, older):
+            if (found := os.fstat(half)).st_uid == 0 and found.st_size:
+                raise PolicyError(f"{log} is root's")
+            beneath.give(half, uid, host.worker_gid, MODE)
         yield SerialLog(newer, older)
-
-
-@contextmanager
-def _half(host: RootHost, path: Path, flags: int, uid: int) -> Iterator[int]:
-    worker = worker_of(host.policy)
-    flags |= os.O_RDWR | os.O_CREAT
-    with beneath.regular_file(host.paths.state, path, owners={uid, worker.uid, 0}, flags=flags) as fd:
-        # Root's own is what we have just made, or what a start has left that was killed right here.
-        if (found := os.fstat(fd)).st_uid == 0 and found.st_size:
-            raise PolicyError(f"{path} is root's")
-        give(fd, uid, worker.gid, MODE)
-        yield fd

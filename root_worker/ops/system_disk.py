@@ -17,28 +17,22 @@ from typing import Literal
 from banger.contracts.errors import PolicyError
 from root_worker.host import RootHost
 from root_worker.ops import beneath, dm_snapshot
-from root_worker.ops.grant_file import give, worker_of
 from root_worker.registry import Entry
 
 Backend = Literal["file", "dm-snapshot"]
 
 
-def system_disk_path(host: RootHost, vm_id: str) -> Path:
-    """Return what the VMM opens: the snapshot's device node, or the overlay file."""
-    return dm_snapshot.path(vm_id) if _backend_of(host, vm_id) == "dm-snapshot" else host.paths.overlay(vm_id)
-
-
 @contextmanager
-def opened(host: RootHost, vm_id: str, uid: int) -> Iterator[int]:
+def opened(host: RootHost, vm_id: str, uid: int, flags: int = os.O_RDONLY) -> Iterator[int]:
     """Yield a descriptor of the attached system disk, which ``uid`` can open again by /proc/self/fd."""
     if _backend_of(host, vm_id) == "dm-snapshot":
-        fd = os.open(dm_snapshot.path(vm_id), os.O_PATH | os.O_CLOEXEC)
+        fd = os.open(dm_snapshot.path(vm_id), flags | os.O_CLOEXEC)  # a symlink that root has made
         try:
             yield fd
         finally:
             os.close(fd)
     else:
-        with beneath.regular_file(host.paths.state, host.paths.overlay(vm_id), owners={uid}) as fd:
+        with beneath.regular_file(host.paths.state, host.paths.overlay(vm_id), {uid}, flags) as fd:
             yield fd
 
 
@@ -48,10 +42,8 @@ def attach(host: RootHost, vm_id: str, image: str, uid: int) -> Backend:
     StageFailedError when the overlay, or the base of a snapshot, is not there; PolicyError when either is
     not what it has to be.
     """
-    worker = worker_of(host.policy)
     overlay = host.paths.overlay(vm_id)
-    owners = {worker.uid, uid}
-    with beneath.regular_file(host.paths.state, overlay, owners=owners, flags=os.O_RDWR) as store:
+    with beneath.regular_file(host.paths.state, overlay, {host.worker_uid, uid}, os.O_RDWR) as store:
         written = _has_data(store)
         known = _backend_of(host, vm_id)
         backend = known or ("file" if written else "dm-snapshot")
@@ -59,9 +51,9 @@ def attach(host: RootHost, vm_id: str, image: str, uid: int) -> Backend:
             raise PolicyError(f"{overlay} is no new snapshot store: the worker has written to it")
         if not known:
             host.registry.update(vm_id, disk_backend=backend)
-        give(store, uid, uid, 0o600)
+        beneath.give(store, uid, uid, 0o600)
         if backend == "dm-snapshot":
-            with beneath.regular_file(host.paths.state, host.paths.rootfs(image), owners={0}) as base:
+            with beneath.regular_file(host.paths.state, host.paths.rootfs(image), {0}) as base:
                 dm_snapshot.attach(vm_id, base, store, uid, _lock(host))
     return backend
 

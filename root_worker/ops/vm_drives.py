@@ -9,25 +9,20 @@ from contextlib import ExitStack, contextmanager
 
 from banger.contracts.qemu import Drive
 from root_worker.host import RootHost
-from root_worker.ops import beneath
-from root_worker.ops.grant_file import grant
-from root_worker.ops.system_disk import system_disk_path
+from root_worker.ops import beneath, system_disk
 
 
 @contextmanager
 def opened(host: RootHost, vm_id: str, uid: int) -> Iterator[tuple[Drive, ...]]:
-    """Yield the drives in the guest's order. The work disk, made by the worker, becomes the uid's."""
-    disks, work = [system_disk_path(host, vm_id)], host.paths.work_disk(vm_id)
-    if os.path.lexists(work):
-        grant(host, work, uid)
-        disks.append(work)
+    """Yield the drives in the guest's order. The work disk, made by the worker, becomes the uid's.
+
+    The worker's group may still write to it: a stopped VM's work disk can be grown.
+    """
     with ExitStack() as stack:
-        fds = []
-        for disk in disks:
-            if disk.is_relative_to("/dev"):  # device-mapper's own name: a symlink that root made
-                fds.append(os.open(disk, os.O_RDWR | os.O_CLOEXEC))
-                stack.callback(os.close, fds[-1])
-            else:
-                file = beneath.regular_file(host.paths.state, disk, owners={uid}, flags=os.O_RDWR)
-                fds.append(stack.enter_context(file))
+        fds = [stack.enter_context(system_disk.opened(host, vm_id, uid, os.O_RDWR))]
+        work = host.paths.work_disk(vm_id)
+        if os.path.lexists(work):
+            owners = {uid, host.worker_uid}
+            fds.append(stack.enter_context(beneath.regular_file(host.paths.state, work, owners, os.O_RDWR)))
+            beneath.give(fds[-1], uid, host.worker_gid, 0o660)
         yield tuple(Drive(fd, stat.S_ISBLK(os.fstat(fd).st_mode)) for fd in fds)

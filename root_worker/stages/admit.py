@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from banger.contracts.requests import AdmitRequest, UndoRequest
-from root_worker import policy
 from root_worker.host import RootHost
+from root_worker.registry import Entry
+from root_worker.sink import admitted, fenced
 from root_worker.vmm import processes
 
 
-def do(request: AdmitRequest, host: RootHost) -> None:
-    """Enter the VM, or a later start of it."""
-    policy.check(request, host.policy)
-    host.registry.admit(request.vm_id, request.generation, request.slot)
+@admitted
+def do(request: AdmitRequest, host: RootHost, entry: Entry) -> None:
+    """Enter the VM, or a later start of it: that is done by now."""
 
 
-def undo(request: UndoRequest, host: RootHost) -> None:
+@fenced
+def undo(request: UndoRequest, host: RootHost, entry: Entry) -> None:
     """Forget the VM. Refused while its VMM lives: its slot must not be another's then."""
-    policy.check(request, host.policy)
-    entry = host.registry.admit(request.vm_id, request.generation)
     processes.require_none(host, entry)
     host.registry.forget(request.vm_id)

@@ -17,23 +17,22 @@ from banger.contracts.keeper_plan import KeeperPlan
 from banger.contracts.names import KERNELS
 from banger.contracts.requests import KillRequest, LaunchRequest, UndoRequest
 from banger.contracts.vmm_limits import limits
-from root_worker import policy
 from root_worker.host import RootHost
 from root_worker.ops import serial_log, vm_drives
 from root_worker.ops.accelerator import choose_accelerator
 from root_worker.ops.spawn import spawn
 from root_worker.ops.tap import open_tap
 from root_worker.registry import Entry
+from root_worker.sink import admitted, fenced
 from root_worker.vmm import cgroups, processes, qmp
 from root_worker.vmm.jail import Jail, listen_qmp, locked, remove
 
 ANSWER_DEADLINE_S = 20.0  # emulation on a host that boots dozens of guests at once
 
 
-def do(request: LaunchRequest, host: RootHost) -> dict[str, Any]:
+@admitted
+def do(request: LaunchRequest, host: RootHost, entry: Entry) -> dict[str, Any]:
     """Start the VMM, once, and wait until it answers. StageFailedError with its last words when it dies."""
-    policy.check(request, host.policy)
-    entry = host.registry.admit(request.vm_id, request.generation, request.slot)
     with locked(host.paths, request.vm_id) as jail:
         if not (pid := _running(entry, host)):
             entry = _launch(request, host, jail)
@@ -41,12 +40,9 @@ def do(request: LaunchRequest, host: RootHost) -> dict[str, Any]:
     return {"pid": pid, "accelerator": entry.accelerator, "limits": list(entry.limits)}
 
 
-def undo(request: UndoRequest, host: RootHost) -> None:
+@fenced
+def undo(request: UndoRequest, host: RootHost, entry: Entry) -> None:
     """Kill the VMM, prove it dead, and remove its jail. StageFailedError when it cannot be proven dead."""
-    policy.check(request, host.policy)
-    entry = host.registry.fence(request.vm_id, request.generation)
-    if entry is None:
-        return
     with locked(host.paths, request.vm_id) as jail:
         processes.end(host.uid(entry), request.signal if isinstance(request, KillRequest) else "KILL")
         cgroups.remove(request.vm_id)

@@ -12,11 +12,11 @@ from banger.contracts import fstab
 from banger.contracts.errors import StageFailedError
 from banger.contracts.ext4 import File, damaged, put, survey
 from banger.contracts.requests import PatchRootfsRequest
-from root_worker import policy
 from root_worker.host import RootHost
 from root_worker.ops import beneath, system_disk
 from root_worker.ops.debugfs import replay_journal, sandboxed_debugfs
-from root_worker.ops.grant_file import worker_of
+from root_worker.registry import Entry
+from root_worker.sink import admitted
 from root_worker.vmm import processes
 
 _FSTAB = "/etc/fstab"
@@ -24,10 +24,9 @@ _FSTAB_LIMIT = 64 * 1024
 _KEY_LIMIT = 4096
 
 
-def do(request: PatchRootfsRequest, host: RootHost) -> None:
+@admitted
+def do(request: PatchRootfsRequest, host: RootHost, entry: Entry) -> None:
     """Write the files and read them back. StageFailedError, and so no boot, unless all are as asked."""
-    policy.check(request, host.policy)
-    entry = host.registry.admit(request.vm_id, request.generation, request.slot)
     processes.require_none(host, entry)
     uid = host.policy.slot(request.slot).uid
     files = [File(file.path, file.content.encode(), file.mode) for file in request.files]
@@ -58,7 +57,7 @@ def _host_key(host: RootHost, vm_id: str) -> list[File]:
 
 def _read_small(host: RootHost, path: Path) -> bytes:
     with (
-        beneath.regular_file(host.paths.state, path, owners={worker_of(host.policy).uid}) as fd,
+        beneath.regular_file(host.paths.state, path, {host.worker_uid}) as fd,
         open(fd, "rb", closefd=False) as file,
     ):
         content = file.read(_KEY_LIMIT + 1)

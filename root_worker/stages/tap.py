@@ -10,16 +10,16 @@ from pyroute2 import IPRoute
 from banger.contracts.errors import PolicyError
 from banger.contracts.names import tap_name
 from banger.contracts.requests import TapRequest, UndoRequest
-from root_worker import policy
 from root_worker.host import RootHost
 from root_worker.ops import guest_network
 from root_worker.ops.tap import create_tap, find_tap, remove_tap
+from root_worker.registry import Entry
+from root_worker.sink import admitted, fenced
 
 
-def do(request: TapRequest, host: RootHost) -> dict[str, Any]:
+@admitted
+def do(request: TapRequest, host: RootHost, entry: Entry) -> dict[str, Any]:
     """Make the tap, its rules first: there is no moment in which an unfiltered guest could speak."""
-    policy.check(request, host.policy)
-    host.registry.admit(request.vm_id, request.generation, request.slot)
     slot = host.policy.slot(request.slot)
     with IPRoute() as ip:
         find_tap(ip, request.vm_id)  # refuses a stranger's, before its rules are replaced
@@ -32,11 +32,10 @@ def do(request: TapRequest, host: RootHost) -> dict[str, Any]:
     return {"tap": tap_name(request.vm_id), "address": str(slot.address), "mac": slot.mac}
 
 
-def undo(request: UndoRequest, host: RootHost) -> None:
+@fenced
+def undo(request: UndoRequest, host: RootHost, entry: Entry) -> None:
     """Remove the tap, then its rules, from the VM's id alone; the slot is the one that root remembers."""
-    policy.check(request, host.policy)
-    entry = host.registry.fence(request.vm_id, request.generation)
-    if entry is None or entry.slot is None:
+    if entry.slot is None:
         return  # root never made this VM a tap
     with IPRoute() as ip:
         try:
