@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict
 
 from banger.contracts.names import FIRST_SLOT
 
+VCPUS_A_CORE = 64  # guests mostly wait: a hundred of them, booting or at a command, fit on two cores
+
 
 class HostImage(BaseModel):
     """An image that a host has. Sizes in MiB; ``seed_mib`` is 0 where there is no work seed."""

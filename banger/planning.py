@@ -66,7 +66,6 @@ _DO: dict[str, Callable[[Plan], StageRequest]] = {
         **p.of,
         slot=p.slot.number,
         kernel=p.record.kernel,
-        name=p.record.name,
         vcpus=p.record.spec.vcpus,
         memory_mib=p.record.spec.memory_mib,
     ),

@@ -27,6 +27,8 @@ class Entry(BaseModel):
     slot: int | None = None
     disk_backend: Literal["file", "dm-snapshot"] | None = None
     launched: int | None = None
+    vcpus: int = 0  # of the VMM that was launched
+    memory_mib: int = 0
     accelerator: Literal["kvm", "tcg"] | None = None
     limits: tuple[str, ...] = ()
 
@@ -79,13 +81,18 @@ class Registry:
             known = self.get(vm_id)
             return self._advance(known, generation, {}) if known else None
 
-    def update(self, vm_id: str, **changes: object) -> Entry:
-        """Change fields of an admitted VM's entry and return it."""
+    def update(self, vm_id: str, room: tuple[int, int] | None = None, /, **changes: object) -> Entry:
+        """Change fields of an admitted VM's entry and return it.
+
+        ``room`` is how many vCPUs and MiB all VMs of this host may have together; PolicyError above that.
+        """
         with self.locked():
             entry = self.get(vm_id)
             if entry is None:
                 raise PolicyError(f"VM {vm_id} is not in root's registry")
             entry = Entry.model_validate(entry.model_dump() | changes)
+            if room:
+                self._require_room(entry, *room)
             self._write(entry)
             return entry
 
@@ -113,6 +120,15 @@ class Registry:
                     details=f"root knows it from {self._file(other.vm_id)}",
                     resolution="Delete that VM; if the farm does not know it, kill it and remove the file.",
                 )
+
+    def _require_room(self, entry: Entry, max_vcpus: int, max_memory_mib: int) -> None:
+        all_of_them = [entry, *(other for other in self.entries() if other.vm_id != entry.vm_id)]
+        vcpus, memory_mib = sum(vm.vcpus for vm in all_of_them), sum(vm.memory_mib for vm in all_of_them)
+        if vcpus > max_vcpus or memory_mib > max_memory_mib:
+            raise PolicyError(
+                f"this host's VMs would have {vcpus} vCPUs and {memory_mib} MiB of memory",
+                details=f"root's policy allows {max_vcpus} and {max_memory_mib} MiB",
+            )
 
     def _file(self, vm_id: str) -> Path:
         return self._directory / f"{vm_id}.json"

@@ -7,13 +7,12 @@ import shutil
 
 import psutil
 
-from banger.hosts import HostImage, HostInfo
+from banger.hosts import VCPUS_A_CORE, HostImage, HostInfo
 from banger.images.catalogue import Catalogue
 from banger.settings import Settings
 
 _MIB = 1024 * 1024
 _HOST_RESERVE_MIB = 1024  # for the host itself and the farm
-_VCPUS_A_CORE = 64  # guests mostly wait: a hundred of them, booting or at a command, fit on two cores
 
 
 def describe_host(settings: Settings) -> HostInfo:
@@ -24,7 +23,7 @@ def describe_host(settings: Settings) -> HostInfo:
         name=settings.host,
         network=settings.network,
         uid_base=settings.uid_base,
-        vcpus=(os.cpu_count() or 1) * _VCPUS_A_CORE,
+        vcpus=(os.cpu_count() or 1) * VCPUS_A_CORE,
         memory_mib=max(0, total_mib - _HOST_RESERVE_MIB),
         disk_free_mib=shutil.disk_usage(state).free // _MIB,
         images=tuple(

@@ -154,7 +154,6 @@ class LaunchRequest(StageRequest):
 
     slot: SlotNumber
     kernel: KernelId
-    name: VmName
     vcpus: Annotated[int, Field(ge=1, le=64)]
     memory_mib: Annotated[int, Field(ge=64, le=1024 * 1024)]
 

@@ -13,6 +13,7 @@ from banger.embedded.account import as_user, worker_account
 from banger.embedded.credentials import Credentials
 from banger.embedded.paths import farm_paths
 from banger.embedded.redis import acl_file, redis_config
+from banger.hosts import VCPUS_A_CORE
 from banger.private_file import write_private
 from banger.settings import Settings
 from banger.shell import find_tool, run
@@ -83,7 +84,12 @@ def policy(settings: Settings, keys: Sequence[TicketKey]) -> dict[str, object]:
             "serial_log_mib",
         },
     )
-    return limits | {"ticket_keys": [key.model_dump() for key in keys]}
+    return limits | {
+        # More than this machine has is never right, whoever asks.
+        "max_host_memory_mib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
+        "max_host_vcpus": (os.cpu_count() or 1) * VCPUS_A_CORE,
+        "ticket_keys": [key.model_dump() for key in keys],
+    }
 
 
 def make_directory(path: Path, uid: int, gid: int, mode: int, *, contents: bool = False) -> None:

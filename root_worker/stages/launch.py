@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from banger.contracts import qemu
-from banger.contracts.errors import NotFoundError, StageFailedError
+from banger.contracts.errors import StageFailedError
 from banger.contracts.keeper_plan import KeeperPlan
 from banger.contracts.names import KERNELS
 from banger.contracts.requests import KillRequest, LaunchRequest, UndoRequest
@@ -46,7 +46,7 @@ def undo(request: UndoRequest, host: RootHost, entry: Entry) -> None:
     with locked(host.paths, request.vm_id) as jail:
         processes.end(host.uid(entry), request.signal if isinstance(request, KillRequest) else "KILL")
         cgroups.remove(request.vm_id)
-        host.registry.update(request.vm_id, launched=None, accelerator=None, limits=())
+        host.registry.update(request.vm_id, launched=None, vcpus=0, memory_mib=0, accelerator=None, limits=())
         remove(jail)
 
 
@@ -87,7 +87,6 @@ def _launch(request: LaunchRequest, host: RootHost, jail: Jail) -> Entry:
 
 def _start(request: LaunchRequest, host: RootHost, jail: Jail, log: serial_log.SerialLog) -> Entry:
     slot = host.policy.slot(request.slot)
-    _require_kernel(host.paths.kernel(request.kernel))
     chosen = choose_accelerator(host)
     with ExitStack() as stack:
         tap_fd = open_tap(request.vm_id)
@@ -108,7 +107,13 @@ def _start(request: LaunchRequest, host: RootHost, jail: Jail, log: serial_log.S
         )
         # Before it runs: this worker may be killed at any moment, and the next one is to know whose it is.
         entry = host.registry.update(
-            request.vm_id, launched=request.generation, accelerator=chosen.accelerator, limits=tuple(doors)
+            request.vm_id,
+            (host.policy.max_host_vcpus, host.policy.max_host_memory_mib),
+            launched=request.generation,
+            vcpus=request.vcpus,
+            memory_mib=request.memory_mib,
+            accelerator=chosen.accelerator,
+            limits=tuple(doors),
         )
         plan = KeeperPlan(
             argv=qemu.argv(machine),
@@ -121,14 +126,6 @@ def _start(request: LaunchRequest, host: RootHost, jail: Jail, log: serial_log.S
         )
         spawn(host.paths, request.vm_id, slot.uid, chosen.groups, plan)
     return entry
-
-
-def _require_kernel(directory: Path) -> None:
-    for path in (directory / "vmlinux", directory / "initrd.img"):
-        if not path.is_file():
-            raise NotFoundError(
-                f"There is no {path} on this host", resolution="Build the image again: `banger image build`."
-            )
 
 
 def _cpuinfo() -> str:

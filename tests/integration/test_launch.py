@@ -29,10 +29,10 @@ from vmm_host import (
 )
 
 from banger.contracts import qemu
-from banger.contracts.errors import NotFoundError, PolicyError, StageFailedError, StaleGenerationError
+from banger.contracts.errors import PolicyError, StageFailedError, StaleGenerationError
 from banger.contracts.names import HostPaths
 from banger.contracts.requests import AdmitRequest, KillRequest
-from root_worker.host import RootHost
+from root_worker.host import RootHost, root_host
 from root_worker.ops import vm_drives
 from root_worker.stages import admit, launch
 from root_worker.vmm import cgroups, processes
@@ -259,9 +259,9 @@ def test_a_kernel_that_the_vmm_cannot_load_fails_the_stage(host):
 
 def test_a_missing_kernel_is_named(host):
     shutil.rmtree(host.paths.kernel(KERNEL))
-    with pytest.raises(NotFoundError, match=KERNEL):
+    with pytest.raises(StageFailedError) as caught:
         launch.do(request(), host)
-    assert pids() == (None, None)
+    assert KERNEL in caught.value.details
 
 
 def test_a_log_that_is_a_symlink_is_refused(host):
@@ -283,6 +283,16 @@ def test_a_long_run_directory_is_no_trouble(host, tmp_path):
     paths = HostPaths(host.paths.state, tmp_path / ("r" * 120))
     with locked(paths, VM) as jail, listen_qmp(jail):
         assert (paths.jail(VM) / "qmp.sock").is_socket()
+
+
+def test_a_host_takes_no_more_than_its_policy_allows(host):
+    for limits in ({"max_host_vcpus": 2}, {"max_host_memory_mib": 128}):
+        small = root_host(host.policy.model_copy(update=limits))
+        small.registry.admit("b" * 12, 1, 9)
+        small.registry.update("b" * 12, vcpus=2, memory_mib=65)
+        with pytest.raises(PolicyError, match="this host's VMs would have"):
+            launch.do(request(), small)
+        assert pids() == (None, None)
 
 
 # --- the worker's death --------------------------------------------------------------------------

@@ -82,7 +82,6 @@ def request(generation: int = 1, memory_mib: int = 64, vcpus: int = 1) -> Launch
         generation=generation,
         slot=SLOT,
         kernel=KERNEL,
-        name="dev",
         vcpus=vcpus,
         memory_mib=memory_mib,
     )

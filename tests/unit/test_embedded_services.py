@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+
+import psutil
 import pytest
 
 from banger.contracts.broker import ROLES
@@ -103,7 +106,10 @@ def test_redis_refuses_to_forget_and_to_be_reached_from_outside(tmp_path):
 
 
 def test_the_policy_names_what_root_must_know(settings):
-    assert policy(settings, [TicketKey(public="A" * 43 + "=")]) == {
+    found = policy(settings, [TicketKey(public="A" * 43 + "=")])
+    assert found.pop("max_host_vcpus") == (os.cpu_count() or 1) * 64
+    assert 64 < found.pop("max_host_memory_mib") <= psutil.virtual_memory().total // 2**20
+    assert found == {
         "host": "h1",
         "state_dir": str(settings.state_dir),
         "run_dir": str(settings.run_dir),

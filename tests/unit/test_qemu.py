@@ -185,7 +185,6 @@ def test_fields_that_would_inject_are_refused(field, evil):
         "generation": 1,
         "slot": 7,
         "kernel": "c" * 12,
-        "name": "dev",
         "vcpus": 1,
         "memory_mib": 64,
     }

@@ -47,3 +47,25 @@ def test_a_forgotten_vm_frees_its_slot_and_may_be_forgotten_twice(registry: Regi
 def test_only_admitted_vms_are_changed(registry: Registry) -> None:
     with pytest.raises(PolicyError, match="not in root's registry"):
         registry.update(A, disk_backend="file")
+
+
+def test_what_root_does_not_know_is_not_its_to_remove(registry: Registry) -> None:
+    assert registry.fence(A, 1) is None
+    assert registry.get(A) is None
+    registry.admit(A, 2, 5)
+    with pytest.raises(StaleGenerationError):
+        registry.fence(A, 1)
+    entry = registry.fence(A, 3)
+    assert entry is not None
+    assert (entry.generation, entry.slot) == (3, 5)
+
+
+def test_all_vms_together_stay_within_the_hosts_limits(registry: Registry) -> None:
+    for number, vm_id in enumerate((A, B)):
+        registry.admit(vm_id, 1, 5 + number)
+    registry.update(A, (4, 1024), vcpus=3, memory_mib=600)
+    with pytest.raises(PolicyError, match="5 vCPUs and 700 MiB"):
+        registry.update(B, (4, 1024), vcpus=2, memory_mib=100)
+    with pytest.raises(PolicyError, match="1200 MiB"):
+        registry.update(B, (4, 1024), vcpus=1, memory_mib=600)
+    registry.update(A, (4, 1024), vcpus=4, memory_mib=1024)  # its own are not counted twice

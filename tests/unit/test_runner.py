@@ -8,7 +8,7 @@ import pytest
 from farm_facts import steps
 
 from banger.contracts.calls import StageCall
-from banger.contracts.errors import BangerError, InternalError, PolicyError, StageFailedError
+from banger.contracts.errors import BangerError, InternalError, StageFailedError
 from banger.contracts.journal import Claim, Journal, Verdict
 from banger.contracts.runner import HandOverError, Next, run_step
 from banger.pipelines import CREATE
@@ -109,12 +109,3 @@ def test_a_job_with_nothing_to_undo_ends_where_it_fails() -> None:
 
 def test_an_outcome_under_a_lost_claim_stops_the_chain() -> None:
     assert run(Verdict.GO, still_ours=False)[0] is Next.STOP
-
-
-def test_what_is_not_admitted_is_not_done() -> None:
-    def refuse(_request: object) -> None:
-        raise PolicyError("no")
-
-    journal = RecordingJournal(Verdict.GO)
-    after, error = run_step(CALL, journal, {(CALL.stage, "do"): raises(AssertionError("acted"))}, refuse)
-    assert (after, type(error)) == (Next.UNWIND, PolicyError)
