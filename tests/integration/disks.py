@@ -23,6 +23,7 @@ from banger.contracts.requests import (
 )
 from banger.embedded import vmm_root
 from root_worker.host import RootHost, root_host
+from root_worker.ops import vm_drives
 from root_worker.policy import Policy
 from workers.host import StageContext, WorkHost
 
@@ -153,3 +154,9 @@ def content(disk: Path, path: str) -> str:
 def fsck(disk: Path) -> int:
     """Return e2fsck's exit code: 0 when the file system is sound."""
     return subprocess.run(["e2fsck", "-f", "-n", disk], capture_output=True, check=False).returncode
+
+
+def open_drives(host: RootHost) -> None:
+    """Open the VM's drives as a launch does, which hands its work disk to the VM, and close them again."""
+    with vm_drives.opened(host, VM, UID):
+        return

@@ -14,8 +14,6 @@ from banger.contracts.errors import BangerError, PolicyError, StageFailedError, 
 from banger.contracts.requests import GuestFile
 from root_worker.host import RootHost
 from root_worker.ops import dm_snapshot, loop
-from root_worker.ops.grant_file import grant
-from root_worker.ops.system_disk import system_disk_path
 from root_worker.stages import attach_system_disk, patch_rootfs
 
 pytestmark = pytest.mark.integration
@@ -45,7 +43,7 @@ def snapshots(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
 def attach(host: RootHost, generation: int = 1) -> Path:
     attach_system_disk.do(disks.attach_request(generation), host)
-    return system_disk_path(host, disks.VM)
+    return host.paths.overlay(disks.VM)
 
 
 def names(host: RootHost) -> set[str]:
@@ -154,12 +152,13 @@ def test_a_missing_overlay_says_so(host: RootHost) -> None:
         attach(host)
 
 
-def test_grant_hands_a_workers_file_to_the_vm_and_may_be_repeated(host: RootHost) -> None:
+def test_a_launch_hands_the_workers_file_to_the_vm_and_may_be_repeated(host: RootHost) -> None:
+    attach(host)
     disk = host.paths.work_disk(disks.VM)
     disk.touch(0o600)
     os.chown(disk, disks.WORKER.pw_uid, disks.WORKER.pw_gid)
     for _ in range(2):
-        grant(host, disk, disks.UID)
+        disks.open_drives(host)
         found = disk.stat()
         assert (found.st_uid, found.st_gid) == (disks.UID, disks.WORKER.pw_gid)
         assert found.st_mode & 0o7777 == 0o660

@@ -322,13 +322,13 @@ def test_a_flood_is_thrown_out_and_what_is_right_in_it_is_run(target):
 # --- keys -----------------------------------------------------------------------------------------
 
 
-def test_a_rotated_key_ends_what_the_old_one_has_sealed_but_no_service(target, monkeypatch):
+def test_a_rotated_key_ends_what_the_old_one_has_sealed_but_no_service(target):
     paths = target.farm.box.paths
     stolen = message(target.witness("80"))
     rotate(paths, policy_file(paths))
     assert target.send(message(target.witness("81"))) == ["tap undo"]  # the old key's grace
     rotate(paths, policy_file(paths), grace_s=0)
-    monkeypatch.setattr(forgery, "key", private_key(paths))
+    forgery.key = private_key(paths)
     assert target.send(stolen) == []
     assert target.audited("refused")[-1]["reason"] == "the ticket was not signed by this host's worker"
     assert target.send(message(target.witness("82"))) == ["tap undo"]

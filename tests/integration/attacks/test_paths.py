@@ -21,7 +21,6 @@ import pytest
 from banger.contracts.errors import BangerError, PolicyError, StageFailedError
 from root_worker.host import RootHost
 from root_worker.ops import serial_log, vm_drives
-from root_worker.ops.grant_file import grant
 from root_worker.stages import attach_system_disk, patch_rootfs
 
 pytestmark = pytest.mark.integration
@@ -46,7 +45,7 @@ def host(tmp_path: Path, root: Path) -> RootHost:
     work = host.paths.work_disk(disks.VM)
     work.write_bytes(b"work")
     os.chown(work, disks.WORKER.pw_uid, disks.WORKER.pw_gid)
-    grant(host, work, disks.UID)
+    disks.open_drives(host)
     return host
 
 
@@ -81,7 +80,7 @@ USES: dict[str, tuple[str, Callable[[RootHost], object]]] = {
     "patch": ("overlay.img", lambda host: patch_rootfs.do(disks.patch_request(), host)),
     "patch, key": ("ssh_host_ed25519_key", lambda host: patch_rootfs.do(disks.patch_request(), host)),
     "patch, public": ("ssh_host_ed25519_key.pub", lambda host: patch_rootfs.do(disks.patch_request(), host)),
-    "grant": ("work.ext4", lambda host: grant(host, host.paths.work_disk(disks.VM), disks.UID)),
+    "grant": ("work.ext4", disks.open_drives),
     "drives": ("overlay.img", open_drives),
     "drives, work": ("work.ext4", open_drives),
     "console": ("serial.log", open_serial_log),
@@ -203,7 +202,7 @@ def test_a_swap_between_check_and_use_is_never_followed(
         deadline = time.monotonic() + SWAP_DEADLINE_S
         while (sum(outcomes.values()) < ROUNDS or not all(outcomes.values())) and time.monotonic() < deadline:
             try:
-                grant(host, work, disks.UID)
+                disks.open_drives(host)
                 outcomes["given"] += 1
             except BangerError:
                 outcomes["refused"] += 1
