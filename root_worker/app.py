@@ -21,7 +21,7 @@ from root_worker.audit import Audit
 from root_worker.door import Door
 from root_worker.host import root_host
 from root_worker.ledger import Ledger
-from root_worker.policy import PolicyFile
+from root_worker.policy_file import PolicyFile
 from root_worker.runner import RootRunner
 
 

@@ -17,11 +17,11 @@ from celery import Task
 from celery.worker import strategy
 
 from banger.contracts.errors import PolicyError
+from banger.contracts.policy import Policy, check
 from banger.contracts.root_message import body_of, headers_of
 from banger.contracts.tickets import Claims, TicketKey, open_ticket
 from root_worker.audit import Audit
 from root_worker.ledger import Ledger
-from root_worker.policy import Policy, check
 
 
 class Door(NamedTuple):

@@ -6,7 +6,7 @@ import pwd
 from typing import NamedTuple
 
 from banger.contracts.names import HostPaths
-from root_worker.policy import Policy
+from banger.contracts.policy import Policy
 from root_worker.registry import Entry, Registry
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from banger.contracts.policy import check
 from banger.contracts.requests import StageRequest
 from root_worker.host import RootHost
-from root_worker.policy import check
 from root_worker.registry import Entry
 
 R = TypeVar("R", bound=StageRequest)

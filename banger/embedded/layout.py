@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from banger import ticket_keys
+from banger.contracts.policy import Policy
 from banger.contracts.tickets import TicketKey
 from banger.embedded.account import as_user, worker_account
 from banger.embedded.credentials import Credentials
@@ -42,7 +42,7 @@ def prepare(settings: Settings, credentials: Credentials) -> None:
         mode=0o640,
     )
     keys = ticket_keys.ensure(settings.paths, paths.policy, account.pw_uid, account.pw_gid)
-    write_private(paths.policy, json.dumps(policy(settings, keys), indent=2), mode=0o644)
+    write_private(paths.policy, policy(settings, keys).model_dump_json(indent=2), mode=0o644)
     ensure_ssh_key(settings)
 
 
@@ -69,27 +69,22 @@ def directories(settings: Settings) -> tuple[tuple[Path, str, int], ...]:
     )
 
 
-def policy(settings: Settings, keys: Sequence[TicketKey]) -> dict[str, object]:
-    """Return root's limits on this host as its policy file spells them."""
-    limits = settings.model_dump(
-        mode="json",
-        include={
-            "host",
-            "state_dir",
-            "run_dir",
-            "network",
-            "uid_base",
-            "worker_user",
-            "accelerator",
-            "serial_log_mib",
-        },
-    )
-    return limits | {
+def policy(settings: Settings, keys: Sequence[TicketKey]) -> Policy:
+    """Return root's limits on this host."""
+    return Policy(
+        host=settings.host,
+        state_dir=settings.state_dir,
+        run_dir=settings.run_dir,
+        network=settings.network,
+        uid_base=settings.uid_base,
+        worker_user=settings.worker_user,
+        accelerator=settings.accelerator,
+        serial_log_mib=settings.serial_log_mib,
         # More than this machine has is never right, whoever asks.
-        "max_host_memory_mib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
-        "max_host_vcpus": (os.cpu_count() or 1) * VCPUS_A_CORE,
-        "ticket_keys": [key.model_dump() for key in keys],
-    }
+        max_host_memory_mib=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
+        max_host_vcpus=(os.cpu_count() or 1) * VCPUS_A_CORE,
+        ticket_keys=tuple(keys),
+    )
 
 
 def make_directory(path: Path, uid: int, gid: int, mode: int, *, contents: bool = False) -> None:

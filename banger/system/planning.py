@@ -46,7 +46,7 @@ def install_plan(
             File(
                 farm_paths(settings).policy,
                 *("root", "root", 0o644),
-                json.dumps(policy(concrete, keys), indent=2),
+                policy(concrete, keys).model_dump_json(indent=2),
                 grows=True,
             ),
             File(places.TMPFILES, "root", "root", 0o644, _tmpfiles(settings, own_redis=own_redis)),

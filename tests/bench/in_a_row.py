@@ -8,6 +8,7 @@ from typing import Any
 
 from banger.contracts.calls import StageCall
 from banger.contracts.names import new_id
+from banger.contracts.policy import Policy
 from banger.contracts.queues import Direction
 from banger.contracts.requests import StageRequest, UndoRequest
 from banger.contracts.spec import VmSpec
@@ -19,7 +20,6 @@ from banger.records import Job, Record
 from banger.settings import Settings
 from banger.states import State
 from root_worker.host import root_host
-from root_worker.policy import Policy
 from root_worker.stages import EFFECTS as ROOT_EFFECTS
 from workers.host import StageContext, WorkHost
 from workers.stages import EFFECTS as WORK_EFFECTS

@@ -14,6 +14,7 @@ from typing import Literal
 from mountns import private_mounts
 
 from banger.contracts.names import HostPaths
+from banger.contracts.policy import Policy
 from banger.contracts.requests import (
     AttachSystemDiskRequest,
     GuestFile,
@@ -24,7 +25,6 @@ from banger.contracts.requests import (
 from banger.embedded import vmm_root
 from root_worker.host import RootHost, root_host
 from root_worker.ops import vm_drives
-from root_worker.policy import Policy
 from workers.host import StageContext, WorkHost
 
 # Any user that every Debian has stands for the worker.

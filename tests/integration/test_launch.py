@@ -301,7 +301,7 @@ WORKER = """
 import signal, sys
 from root_worker.vmm import cgroups
 from root_worker.host import root_host
-from root_worker.policy import Policy
+from banger.contracts.policy import Policy
 from root_worker.stages import launch
 from banger.contracts.requests import LaunchRequest
 host = root_host(Policy.model_validate_json(sys.argv[1]))

@@ -23,12 +23,12 @@ from unguarded import lift_the_guard
 
 from banger.contracts.guest_filter import MAX_FLOWS
 from banger.contracts.names import BRIDGE, mac_address
+from banger.contracts.policy import Policy
 from banger.contracts.requests import TapRequest
 from banger.embedded import network
 from banger.settings import Settings
 from root_worker.host import RootHost, root_host
 from root_worker.ops.guest_network import remove_guest_filter
-from root_worker.policy import Policy
 from root_worker.stages import tap
 
 pytestmark = pytest.mark.integration

@@ -15,13 +15,13 @@ from netns import private_network
 
 from banger.contracts.errors import ConflictError, PolicyError, StageFailedError, StaleGenerationError
 from banger.contracts.names import BRIDGE, link_alias, tap_name
+from banger.contracts.policy import Policy
 from banger.contracts.requests import TapRequest, UndoRequest
 from banger.embedded import network
 from banger.settings import Settings
 from root_worker.host import RootHost, root_host
 from root_worker.ops import guest_network
 from root_worker.ops.tap import open_tap
-from root_worker.policy import Policy
 from root_worker.stages import tap
 
 pytestmark = pytest.mark.integration

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from banger.contracts.names import slot
+from banger.contracts.policy import GUEST_PATHS, Policy, check
 from banger.contracts.requests import GuestFile, PatchRootfsRequest
 from banger.guest import guest_files, guest_mounts
-from root_worker.policy import GUEST_PATHS, Policy, check
 
 SLOT = slot(2, IPv4Network("172.16.0.0/24"), 300_000)
 

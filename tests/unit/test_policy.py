@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from banger.contracts.errors import PolicyError
+from banger.contracts.policy import GUEST_PATHS, Policy, check
 from banger.contracts.requests import GuestFile, LaunchRequest, PatchRootfsRequest, TapRequest
 from banger.pipelines import CREATE
-from root_worker.policy import GUEST_PATHS, Policy, check
 
 POLICY = Policy(host="here", state_dir=Path("/s"), run_dir=Path("/r"), max_vcpus=4, max_memory_mib=1024)
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from banger.contracts.calls import StageCall
 from banger.contracts.errors import BangerError
 from banger.contracts.names import dm_name, link_alias, tap_name
+from banger.contracts.policy import GUEST_PATHS, Policy, check
 from banger.contracts.requests import LaunchRequest, PatchRootfsRequest, StageRequest
 from banger.contracts.stages import STAGES, Side
-from root_worker.policy import GUEST_PATHS, Policy, check
 
 POLICY = Policy(
     host="here", state_dir=Path("/state"), run_dir=Path("/run/x"), max_vcpus=8, max_memory_mib=4096

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from banger.contracts.policy import Policy
 from banger.contracts.queues import task_name
 from banger.contracts.stages import Side, tasks_of
 from banger.contracts.tickets import TicketKey
 from root_worker.app import make_app
-from root_worker.policy import Policy
 
 
 class _Given(NamedTuple):

@@ -10,12 +10,12 @@ import pytest
 
 from banger.contracts.audit import START, audit_key
 from banger.contracts.journal import SERVING_TTL_S, serving_key
+from banger.contracts.policy import Policy
 from root_worker import runner
 from root_worker.audit import Audit
 from root_worker.door import Door
 from root_worker.host import root_host
 from root_worker.ledger import Ledger
-from root_worker.policy import Policy
 from root_worker.runner import RootRunner
 
 DEADLINE_S = 5.0

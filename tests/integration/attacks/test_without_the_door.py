@@ -17,12 +17,12 @@ from forgery import Message, claims_of, message, of_protocol_1, starmap
 from banger.connection import FarmRedis
 from banger.contracts.broker import celery_settings
 from banger.contracts.calls import StageCall
+from banger.contracts.policy import Policy
 from banger.contracts.tickets import Claims
 from banger.pipelines import CREATE
 from root_worker.audit import Audit
 from root_worker.door import Door
 from root_worker.ledger import Ledger
-from root_worker.policy import Policy
 
 pytestmark = [
     pytest.mark.integration,

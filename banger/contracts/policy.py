@@ -1,4 +1,4 @@
-"""What root allows: one frozen model, read from a root-owned file, and pure questions to it.
+"""What root allows on a host: one frozen model, and pure questions to it.
 
 The policy is asked twice: at the door, before a message reaches the pool, and again by the stage
 at the sink. Default deny: what is not named here is refused.
@@ -6,7 +6,6 @@ at the sink. Default deny: what is not named here is refused.
 
 from __future__ import annotations
 
-import os
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Annotated, Literal
@@ -87,27 +86,3 @@ def _check_guest_file(file: GuestFile) -> None:
         raise PolicyError(f"{file.path} would have {size} bytes; the limit is {limit}")
     if file.mode == 0o755 and file.path not in EXECUTABLE_GUEST_PATHS:
         raise PolicyError(f"{file.path} may not be executable")
-
-
-class PolicyFile:
-    """The root-owned file. Its limits are read once; its keys whenever it was written anew."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._read: tuple[int, Policy] | None = None
-
-    def read(self) -> Policy:
-        """Return the policy; PolicyError where anybody but root could have written it."""
-        fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with os.fdopen(fd, "rb") as file:
-            found = os.fstat(fd)
-            if found.st_uid != 0 or found.st_mode & 0o022:
-                raise PolicyError(f"{self._path} must be owned by root and writable by root alone")
-            self._read = (found.st_mtime_ns, Policy.model_validate_json(file.read()))
-        return self._read[1]
-
-    def ticket_keys(self) -> tuple[TicketKey, ...]:
-        """Return the keys that sign tickets now; rotating them takes no restart."""
-        known = self._read
-        fresh = known is not None and self._path.stat().st_mtime_ns == known[0]
-        return (known[1] if known and fresh else self.read()).ticket_keys
