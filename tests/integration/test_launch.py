@@ -33,7 +33,7 @@ from banger.contracts.errors import PolicyError, StageFailedError, StaleGenerati
 from banger.contracts.names import HostPaths
 from banger.contracts.requests import AdmitRequest, KillRequest
 from root_worker.host import RootHost, root_host
-from root_worker.ops import vm_drives
+from root_worker.ops import dm_snapshot
 from root_worker.stages import admit, launch
 from root_worker.vmm import cgroups, processes
 from root_worker.vmm.jail import listen_qmp, locked
@@ -105,7 +105,8 @@ def test_a_system_disk_may_be_a_block_device(host, monkeypatch):
     )
     device = Path(made.stdout.strip())
     try:
-        monkeypatch.setattr(vm_drives, "system_disk_path", lambda *_: device)
+        monkeypatch.setattr(dm_snapshot, "path", lambda _vm_id: device)
+        host.registry.update(VM, disk_backend="dm-snapshot")
         launch.do(request(), host)
         assert str(device) in open_files(pids()[0])
         eventually(lambda: GREETING in log_of(host))
