@@ -26,7 +26,7 @@ pytestmark = pytest.mark.integration
 ATTEMPTS = {
     "read the accounts": "open('/etc/passwd').read() and 'done'",
     "find an image": "os.stat(image) and 'done'",
-    "see processes": "len(os.listdir('/proc')) > 9 and 'done'",
+    "see processes": "os.stat('/proc/self') and 'done'",
     "see devices": "os.listdir('/sys') and 'done'",
     "write beside the system": "open('/var/tmp/' + name, 'w') and 'done'",
     "write into memory": "open('/dev/shm/' + name, 'w') and 'done'",
