@@ -28,7 +28,9 @@ _IFF_VNET_HDR = 0x4000  # QEMU asks the descriptor (TUNGETIFF) and keeps checksu
 _MODE = _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR
 _IFF_TUN_EXCL = 0x8000  # make, never attach to what is there
 
-_NUD_NOARP = 0x40  # `bridge fdb … static`: never ages out
+# `bridge fdb … permanent`. Whoever holds a tap's descriptor may give the tap a MAC, and the bridge would let
+# it have a neighbour's, with that one's frames, were these entries of any other kind.
+_NUD_PERMANENT = 0x80
 # Frames to 01:80:c2:00:00:xx (LLDP and its like) go through the bridge's filter as all others do. Left alone,
 # some go round it into the host, whatever they carry. The one that may not be asked for is always dropped.
 _NO_WAY_ROUND = 0xFFFF & ~0x0002
@@ -71,7 +73,7 @@ def create_tap(ip: IPRoute, vm_id: str, slot: Slot, bridge: int) -> None:
     # Kept from other isolated ports; and the bridge knows its one MAC instead of learning any.
     port = {"isolated": 1, "learning": 0, "unicast_flood": 0, "mcast_flood": 0}
     ip.brport("set", index=index, group_fwd_mask=_NO_WAY_ROUND, **port)
-    ip.fdb("replace", ifindex=index, lladdr=slot.mac, state=_NUD_NOARP)
+    ip.fdb("replace", ifindex=index, lladdr=slot.mac, state=_NUD_PERMANENT)
     ip.link("set", index=index, state="up")
 
 

@@ -22,7 +22,7 @@ from pyroute2 import IPRoute
 from unguarded import lift_the_guard
 
 from banger.contracts.guest_filter import MAX_FLOWS
-from banger.contracts.names import BRIDGE, mac_address
+from banger.contracts.names import BRIDGE, mac_address, tap_name
 from banger.contracts.policy import Policy
 from banger.contracts.requests import TapRequest
 from banger.embedded import network
@@ -43,6 +43,7 @@ LOOPBACK = IPv4Address("127.0.0.1")
 LLDP = "01:80:c2:00:00:0e"  # the bridge hands frames to it on to the host, as from the tap itself
 UDP, ICMP = 17, 1
 SO_RCVBUFFORCE = 33
+NUD_NOARP = 0x40
 IP, ARP, IPV6, VLAN, QINQ = 0x0800, 0x0806, 0x86DD, 0x8100, 0x88A8
 DNS, SERVICE, PUBLISHED = 53, 7777, 8080
 
@@ -369,6 +370,32 @@ def test_the_host_speaks_to_one_guest_without_another_hearing(boot: Boot) -> Non
         sender.sendto(b"for one only", (str(one.slot.address), 9))
     assert b"for one only" in one.frames_until(b"for one only")[-1]
     assert not any(b"for one only" in frame for frame in all_that_reached(other))
+
+
+def test_a_vmm_that_gives_its_tap_a_neighbours_mac_hears_nothing_of_the_neighbours(boot: Boot) -> None:
+    early, thief = boot(2), boot(4)
+    early.rename_tap(mac_address(IPv4Address("172.16.0.3")))  # before there is one
+    victim = boot(3)
+    thief.rename_tap(victim.slot.mac)
+    assert not any(marked_for(victim) in frame for frame in all_that_reached(thief))
+    assert not any(marked_for(victim) in frame for frame in all_that_reached(early))
+    with IPRoute() as ip:  # what a bridge knows of its ports otherwise
+        (port,) = ip.link_lookup(ifname=tap_name(vm_id_of(3)))
+        ip.fdb("replace", ifindex=port, lladdr=victim.slot.mac, state=NUD_NOARP)
+    thief.rename_tap(mac_address(SERVER))
+    thief.rename_tap(victim.slot.mac)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"for one only", (str(victim.slot.address), 9))
+    thief.frames_until(b"for one only")
+
+
+def marked_for(victim: FakeGuest) -> bytes:
+    """Have the host say something to a guest, which hears it, and return what was said."""
+    said = secrets.token_bytes(8)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(said, (str(victim.slot.address), 9))
+    victim.frames_until(said)
+    return said
 
 
 def test_a_guest_reaches_dns_and_ping_on_the_host_and_answers_it(boot: Boot) -> None:
