@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ class Audit:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory = directory
         self._lock = threading.Lock()
-        newest = max(directory.glob("*.jsonl"), default=None)
-        self.head = (follow(whole_lines(newest.read_bytes())[-1:]) if newest else None) or Head()
+        newest_first = sorted(directory.glob("*.jsonl"), reverse=True)
+        ends = (lines[-1:] for file in newest_first if (lines := whole_lines(file.read_bytes())))
+        self.head = follow(next(ends, [])) or Head()
         self._fd = self._begin_file()  # never after what a power cut may have left of a line
         self.refusals = self._in_this_second = self._second = 0
 
@@ -64,8 +66,10 @@ class Audit:
         line, head = append(self.head, time.time(), event)
         size = os.fstat(self._fd).st_size
         if size + len(line) > FILE_BYTES:
-            os.close(self._fd)
-            self._fd, size = self._begin_file(), 0
+            with suppress(OSError):  # on a full disk this one goes on
+                another = self._begin_file()
+                os.close(self._fd)
+                self._fd, size = another, 0
         try:
             whole = os.write(self._fd, line) == len(line)
         except OSError:
@@ -77,5 +81,6 @@ class Audit:
             log.error("the audit could not take %s", line.decode())
 
     def _begin_file(self) -> int:
+        """Return the next line's file, emptied: one that is there has no whole line, or it would be read."""
         file = self._directory / f"{self.head.seq + 1:012d}.jsonl"
-        return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)

@@ -78,6 +78,20 @@ def test_a_line_that_a_power_cut_has_torn_is_none(directory: Path) -> None:
     assert verify(directory).last == 11
 
 
+def test_starts_without_a_line_leave_the_chain_as_it_is(directory: Path) -> None:
+    for _ in range(3):
+        Audit(directory)
+    Audit(directory).write("ended", number=10)
+    assert verify(directory).last == 11
+
+
+def test_a_first_line_that_a_power_cut_has_torn_is_none_either(directory: Path) -> None:
+    Audit(directory)
+    max(directory.iterdir()).write_bytes(b'{"seq": 11, "prev')
+    Audit(directory).write("ended", number=10)
+    assert verify(directory).last == 11
+
+
 def test_of_a_flood_the_first_of_a_second_are_told_and_all_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,6 +115,17 @@ def test_a_full_file_is_followed_by_another(tmp_path: Path, monkeypatch: pytest.
     assert len(list(tmp_path.iterdir())) > 5
     assert all(path.stat().st_size <= 500 for path in tmp_path.iterdir())
     assert verify(tmp_path).lines == 20
+
+
+def test_where_no_other_file_can_be_begun_the_full_one_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(roots, "FILE_BYTES", 500)
+    audit = Audit(tmp_path / "audit")
+    (tmp_path / "audit").rename(tmp_path / "away")
+    for number in range(20):
+        audit.write("began", number=number)
+    assert verify(tmp_path / "away").lines == 20
 
 
 def test_what_a_stranger_wrote_stays_on_its_line(tmp_path: Path) -> None:
