@@ -64,8 +64,9 @@ def run(
     ToolFailedError when a binary is not trusted, the exit code is not in ``good``, or the deadline (seconds)
     passes.
     """
-    _check_binary(argv[0])
     whole = (*sandbox, *argv)
+    for name in {whole[0], argv[0]}:
+        _check_binary(name)
     started = time.monotonic()
     with ExitStack() as stack:
         source, *outputs = (_memory(stack, *what) for what in ((stdin, len(stdin)), *[(b"", max_output)] * 2))

@@ -97,6 +97,12 @@ def test_a_program_that_another_could_replace_is_refused(trusted: Path, mode: in
         shell.run((str(trusted),), deadline_s=5)
 
 
+def test_what_would_confine_a_program_is_looked_at_too(trusted: Path) -> None:
+    trusted.chmod(0o757)
+    with pytest.raises(ToolFailedError, match="root alone can write"):
+        shell.run(("/bin/true",), sandbox=(str(trusted),), deadline_s=5)
+
+
 @pytest.mark.parametrize("above", [0, 1, 2])
 def test_a_program_of_another_owner_is_refused(trusted: Path, above: int) -> None:
     os.chown((trusted, *trusted.parents)[above], UID, UID)
