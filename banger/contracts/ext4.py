@@ -27,7 +27,7 @@ REPLAY_JOURNAL_GOOD = (0, 1, 2)  # 1: corrected, 2: corrected and a reboot would
 # debugfs splits a line at blanks and knows quotes: such names would become other commands.
 _SAFE_PATH = re.compile(r"/|(/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._][A-Za-z0-9._-]*)+")
 _STAT = re.compile(
-    rb"Inode: \d+ +Type: (?P<kind>[A-Za-z ]+?) +Mode: +(?P<mode>0[0-7]*) .*?"
+    rb"Inode: \d+ +Type: (?P<kind>[A-Za-z]+(?: [A-Za-z]+)*) +Mode: +(?P<mode>0[0-7]*) .*?"
     rb"^User: +(?P<uid>\d+) +Group: +(?P<gid>\d+) +(?:Project: +\d+ +)?Size: (?P<size>\d+)$",
     re.DOTALL | re.MULTILINE,
 )

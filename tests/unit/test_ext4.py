@@ -144,6 +144,17 @@ def test_output_that_is_no_stat_is_an_error_not_an_absence(output: bytes) -> Non
         ext4.stats(output, ["/a"])
 
 
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("word", ["{}", "a{}", "a Mode:{}", "regular Mode: 0{}", "a Mode: 0 \nUser:{}"])
+@pytest.mark.parametrize("filling", [" ", "a ", "0", "\nUser: 1 Group: 1 "])
+def test_what_a_debugfs_that_was_taken_over_prints_does_not_hold_its_reader_up(
+    word: str, filling: str
+) -> None:
+    printed = "Inode: 1 Type: " + word.format(filling * (1024 * 1024 // len(filling)))
+    with pytest.raises(StageFailedError, match="no inode"):
+        ext4.stats(echo("stat /a", printed), ["/a"])
+
+
 @pytest.mark.parametrize("root", ["", stat_text("regular")])
 def test_a_disk_without_a_root_directory_is_damaged_not_empty(root: str) -> None:
     debugfs = FakeDebugfs()
