@@ -7,12 +7,16 @@ from pathlib import Path
 from banger.embedded.credentials import Credentials
 from banger.redis_roles import acl_rules
 
+# The longest chain is a dozen tickets, of which each has a bound of its own (MAX_TICKET_BYTES).
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+
 
 def redis_config(*, directory: Path, socket: Path, port: int, acl: Path) -> str:
     """Return redis.conf: Unix socket, loopback port, users, AOF every second, no eviction, no snapshots.
 
-    Records and queues live here, so a full memory must refuse writes, not drop keys; the append-only
-    file alone is loaded at a start, so no second copy (RDB) can disagree with it.
+    Records and queues live here, so a full memory must refuse writes, not drop keys. No message is larger
+    than a worker can hold. The append-only file alone is loaded at a start, so no second copy (RDB) can
+    disagree with it.
     """
     return f"""\
 daemonize no
@@ -28,6 +32,7 @@ appendonly yes
 appendfsync everysec
 aof-load-truncated yes
 maxmemory-policy noeviction
+proto-max-bulk-len {MAX_MESSAGE_BYTES}
 tcp-keepalive 60
 loglevel notice
 logfile ""

@@ -18,6 +18,7 @@ from forgery import sealed
 from banger.contracts.broker import Role, unacked_key
 from banger.contracts.journal import cancel_key, job_key, serving_key, vm_key
 from banger.contracts.queues import CONTROL, root_queue, work_queue
+from banger.embedded.redis import MAX_MESSAGE_BYTES
 from banger.states import State
 
 pytestmark = pytest.mark.integration
@@ -101,6 +102,13 @@ def test_nothing_of_roots_is_reached_with_another_roles_password(loot: Loot, the
     assert box.farm.create("dev", start=False).state is State.STOPPED
     assert box.pid("root-worker") == before
     assert [line.split()[0] for line in loot.farm.ran()[ran:]] == ["admit"]
+
+
+def test_no_role_sends_a_worker_more_than_it_can_hold(loot: Loot) -> None:
+    host = loot.farm.box.settings.host
+    for role, queue in (("worker", root_queue(host)), ("cli", CONTROL), ("admin", CONTROL)):
+        with pytest.raises(redis.RedisError):
+            loot.as_(role).lpush(queue, bytes(MAX_MESSAGE_BYTES + 1))
 
 
 @pytest.mark.parametrize("role", ["cli", "flower", "metrics"])
