@@ -12,7 +12,7 @@ from typing import Any
 
 from root_worker.door import Door
 
-_BATCH = 500
+_BATCH = 50  # each may be as large as Redis takes them
 _MOST = 50_000
 
 
