@@ -6,6 +6,7 @@ by descriptors and looks at what it has opened, never at a name it has checked b
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from collections.abc import Collection, Iterator
@@ -64,6 +65,16 @@ def give(fd: int, uid: int, gid: int, mode: int) -> None:
     """Give an opened file to ``uid`` and ``gid``."""
     os.fchown(fd, uid, gid)
     os.fchmod(fd, mode)
+
+
+def is_ours_alone(fd: int) -> bool:
+    """Tell whether nobody else has the file open, which is root's by now: the kernel leases no other."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    except BlockingIOError:
+        return False
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return True
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """The VM's system disk: the worker's clone of the base as it is, or a snapshot device over base and overlay.
 
 Which of them, the overlay file itself says at the first attach, and root's registry from then on. A clone
-holds data and is handed to the VM. A file of nothing but a hole becomes the store of a snapshot: the kernel
-parses that store, so what the worker may have written there is never taken for one.
+holds data and is handed to the VM. A file of nothing but a hole becomes the store of a snapshot, and root's:
+the kernel parses that store, so what the worker or a VMM may have written is never taken for one.
 """
 
 from __future__ import annotations
@@ -42,16 +42,17 @@ def attach(host: RootHost, vm_id: str, image: str, uid: int) -> Backend:
     StageFailedError when the overlay, or the base of a snapshot, is not there; PolicyError when either is
     not what it has to be.
     """
-    overlay = host.paths.overlay(vm_id)
-    with beneath.regular_file(host.paths.state, overlay, {host.worker_uid, uid}, os.O_RDWR) as store:
-        written = _has_data(store)
-        known = _backend_of(host, vm_id)
-        backend = known or ("file" if written else "dm-snapshot")
-        if backend == "dm-snapshot" and written and os.fstat(store).st_uid != uid:
-            raise PolicyError(f"{overlay} is no new snapshot store: the worker has written to it")
+    overlay, known = host.paths.overlay(vm_id), _backend_of(host, vm_id)
+    theirs = {host.worker_uid, uid}
+    owners = {"dm-snapshot": {0}, "file": theirs, None: theirs | {0}}[known]
+    with beneath.regular_file(host.paths.state, overlay, owners, os.O_RDWR) as store:
+        backend = known or ("file" if _has_data(store) else "dm-snapshot")
+        owner = uid if backend == "file" else 0
+        beneath.give(store, owner, owner, 0o600)
         if not known:
+            if backend == "dm-snapshot" and (not beneath.is_ours_alone(store) or _has_data(store)):
+                raise PolicyError(f"{overlay} is no new snapshot store: somebody has it open, or wrote to it")
             host.registry.update(vm_id, disk_backend=backend)
-        beneath.give(store, uid, uid, 0o600)
         if backend == "dm-snapshot":
             with beneath.regular_file(host.paths.state, host.paths.rootfs(image), {0}) as base:
                 dm_snapshot.attach(vm_id, base, store, uid, _lock(host))

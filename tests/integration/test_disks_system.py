@@ -101,12 +101,31 @@ def test_the_kernel_is_not_given_a_snapshot_store_that_the_worker_wrote(
     host: RootHost, snapshots: set[str]
 ) -> None:
     disks.make_empty_overlay(host.paths)
-    host.registry.admit(disks.VM, 1, disks.SLOT)
-    host.registry.update(disks.VM, disk_backend="dm-snapshot")  # attached once; then the worker swaps it
-    host.paths.overlay(disks.VM).write_bytes(b"SnAp")
-    with pytest.raises(PolicyError, match="has written to it"):
-        attach(host)
+    attach(host)
+    attach_system_disk.undo(disks.undo_request(), host)
+    overlay = host.paths.overlay(disks.VM)
+    for owner in (disks.WORKER.pw_uid, disks.UID):  # its own file; its work disk or log, once handed over
+        overlay.unlink()
+        overlay.write_bytes(b"SnAp")
+        os.chown(overlay, owner, -1)
+        with pytest.raises(PolicyError, match="not by 0"):
+            attach(host)
     assert snapshots == set()
+
+
+@pytest.mark.parametrize("flags", [os.O_RDWR, os.O_RDONLY])
+def test_nor_one_that_the_worker_still_has_open(host: RootHost, snapshots: set[str], flags: int) -> None:
+    disks.make_empty_overlay(host.paths)
+    kept = os.open(host.paths.overlay(disks.VM), flags)
+    try:
+        for _ in range(2):
+            with pytest.raises(PolicyError, match="has it open"):
+                attach(host)
+    finally:
+        os.close(kept)
+    assert snapshots == set()
+    attach(host)
+    assert snapshots == {disks.VM}
 
 
 def test_what_bears_the_name_of_a_vm_that_root_does_not_know_stays(
