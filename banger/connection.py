@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import redis
 
+from banger.advice import START
 from banger.contracts.errors import UnavailableError
 from banger.contracts.redis_url import check_redis_url
 
@@ -33,7 +34,7 @@ class FarmRedis(redis.Redis):
             raise UnavailableError(
                 "Redis cannot be reached",
                 details=str(error),
-                resolution="`banger farm status` shows the farm, `banger farm up` starts it.",
+                resolution=START,
             ) from error
 
 

@@ -15,6 +15,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from banger.advice import LOOK
 from banger.connection import FarmRedis, connect
 from banger.contracts.errors import (
     BangerError,
@@ -366,7 +367,7 @@ class Farm:
                 raise UnavailableError(
                     f"nobody serves the queue {queue}",
                     details="nothing was submitted",
-                    resolution="`banger farm status` shows the workers, `banger farm up` starts them.",
+                    resolution=LOOK,
                 )
 
     def _send(self, task: str, queue: str, payload: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from banger.advice import OWNER
 from banger.contracts.errors import UnavailableError
 from banger.contracts.names import HostPaths, is_id, link_alias
 
@@ -42,7 +43,7 @@ class OwnerKeys(NamedTuple):
             raise UnavailableError(
                 "this user has no key to the farm's guests",
                 details=f"{key} does not exist",
-                resolution="The farm's owner is who starts it: `sudo banger farm up`. Root may use any farm.",
+                resolution=OWNER,
             )
         return key
 

@@ -22,6 +22,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from banger.advice import OWNER, START
 from banger.complaints import complaints
 from banger.contracts.errors import InvalidInputError, UnavailableError
 from banger.contracts.file_sync import SyncEntry
@@ -152,19 +153,20 @@ class Settings(BaseSettings):
             raise UnavailableError(
                 "no farm is known here",
                 details=f"{file} does not exist, and BANGER_REDIS_URL names no user and password",
-                resolution="Start one with `sudo banger farm up`, or set BANGER_REDIS_URL.",
+                resolution=f"{START} Or set BANGER_REDIS_URL.",
             ) from None
         except PermissionError:
             raise UnavailableError(
                 "this user does not own the farm",
                 details=f"{own} does not exist, and {file} is readable by root alone",
-                resolution="The farm's owner is who starts it: `sudo banger farm up`. Root may use any farm.",
+                resolution=OWNER,
             ) from None
         except (ValueError, KeyError):
             raise UnavailableError(
                 "the farm was started by an older banger",
-                details=f"{file} is not what `banger farm up` writes now",
-                resolution="`sudo banger farm down` and `sudo banger farm up` start it anew; its VMs go on.",
+                details=f"{file} is not what this banger writes",
+                resolution="`sudo banger farm down` and `sudo banger farm up` start it anew, under systemd "
+                "`sudo banger system install`; its VMs go on.",
             ) from None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from banger.advice import LOOK
 from banger.connection import FarmRedis
 from banger.contracts.errors import BangerError, UnavailableError, from_wire
 from banger.contracts.journal import vm_events_key
@@ -134,7 +135,7 @@ class Submission:
         raise UnavailableError(
             f"nobody serves the queue {queue}",
             details=f"the job {self.job} of VM {self.vm_id} waits there; it goes on when a worker is back",
-            resolution="`banger farm status` shows the workers, `banger farm up` starts them.",
+            resolution=LOOK,
         )
 
     def _queue_after(self, last: Event | None) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from banger.advice import START
 from banger.cli import options
 from banger.cli.columns import columns, pairs, print_json
 from banger.cli.completion import local_images
@@ -195,7 +196,7 @@ def _users(session: Session) -> dict[str, list[str]]:
         raise ConflictError(
             "this host has VMs, and the farm cannot say which images they use",
             details=error.brief,
-            resolution="Start the farm with `banger farm up`, then try again.",
+            resolution=f"{START} Then try again.",
         ) from error
     return users
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from banger.advice import START
 from banger.contracts.errors import NotFoundError
 from banger.embedded.paths import farm_paths
 from banger.settings import Settings
@@ -25,10 +26,14 @@ class LogLine(NamedTuple):
 def logs(settings: Settings, service: str | None = None, *, follow: bool = False) -> Iterator[LogLine]:
     """Yield the lines of one service's log, or of all; with ``follow``, wait for more without an end."""
     files = {path.stem: path for path in sorted(farm_paths(settings).logs.glob("*.log"))}
+    if not files:
+        raise NotFoundError(
+            "this farm has no logs yet", details=str(farm_paths(settings).logs), resolution=START
+        )
     if service is not None:
         if service not in files:
             raise NotFoundError(
-                f"no log of a service {service!r}", resolution=f"There are: {', '.join(files) or 'none yet'}."
+                f"no log of a service {service!r}", resolution=f"There are: {', '.join(files)}."
             )
         files = {service: files[service]}
     positions = dict.fromkeys(files, 0)

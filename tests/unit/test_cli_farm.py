@@ -61,6 +61,11 @@ def test_down_says_what_goes_on(
     assert capsys.readouterr().out == "The farm is stopped; its VMs go on.\n"
 
 
+def test_a_farm_that_never_ran_has_no_logs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["farm", "logs"], session(tmp_path)) == 2
+    assert "no logs yet" in capsys.readouterr().err
+
+
 def test_logs_name_their_service_and_cannot_steer_the_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
