@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from banger.advice import START
 from banger.contracts.audit import BrokenChainError, Head, follow, whole_lines
-from banger.contracts.errors import BangerError, NotFoundError, UnavailableError
+from banger.contracts.errors import BangerError, InvalidInputError, NotFoundError
 
 
 class AuditBrokenError(BangerError):
@@ -27,27 +28,37 @@ class Verdict:
 
 
 def files(directory: Path) -> list[Path]:
-    """Return the audit's files, oldest first; UnavailableError where they may not be read."""
+    """Return the audit's files, oldest first; NotFoundError without one, InvalidInputError but for root."""
     try:
         found = sorted(path for path in directory.iterdir() if path.suffix == ".jsonl")
     except FileNotFoundError:
         raise NotFoundError(
             "this host has no audit yet",
             details=f"{directory} does not exist",
-            resolution="Root writes it: start the farm with `sudo banger farm up`.",
+            resolution=f"Root writes it. {START}",
         ) from None
     except PermissionError:
-        raise UnavailableError(
-            "this user may not read root's audit", details=str(directory), resolution="Run it with sudo."
+        raise InvalidInputError(
+            "only root can read root's audit", details=str(directory), resolution="Run it with sudo."
         ) from None
     return found
 
 
 def entries(directory: Path) -> Iterator[dict[str, Any]]:
-    """Yield what is in the audit, oldest first, unverified."""
+    """Yield what is in the audit, oldest first, unverified; AuditBrokenError at a line that is none."""
     for path in files(directory):
         for line in whole_lines(path.read_bytes()):
-            yield json.loads(line)
+            try:
+                entry: dict[str, Any] = json.loads(line)
+                _ = (float(entry["at"]), entry["event"])
+            except (ValueError, TypeError, KeyError):
+                said = line.decode(errors="replace")[:200]
+                raise AuditBrokenError(
+                    "root's audit was altered",
+                    details=f"{path}: no line of root's: {said}",
+                    resolution=_WHAT_NOW,
+                ) from None
+            yield entry
 
 
 def verify(directory: Path, published: Head | None = None) -> Verdict:

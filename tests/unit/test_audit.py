@@ -128,6 +128,15 @@ def test_where_no_other_file_can_be_begun_the_full_one_goes_on(
     assert verify(tmp_path / "away").lines == 20
 
 
+@pytest.mark.parametrize("line", [b"garbage", b"[]", b'{"seq": 11}', b'{"at": {}, "event": "began"}'])
+def test_a_line_that_is_none_of_roots_is_shown_to_whom_reads(directory: Path, line: bytes) -> None:
+    with max(directory.iterdir()).open("ab") as file:
+        file.write(line + b"\n")
+    with pytest.raises(AuditBrokenError, match="altered") as caught:
+        list(entries(directory))
+    assert line.decode() in caught.value.details
+
+
 def test_what_a_stranger_wrote_stays_on_its_line(tmp_path: Path) -> None:
     audit = Audit(tmp_path)
     audit.refused('x\n{"seq": 2, "event": "ended"}\x1b[2J')
