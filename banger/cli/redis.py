@@ -56,13 +56,14 @@ def url(
       sudo banger redis url cli        for BANGER_REDIS_URL on another machine
       sudo banger redis url metrics    for an exporter
     """
-    farm = _credentials(session_of(ctx).settings)
-    known = next((one for one in farm.redis_passwords if one == role), None)
+    from banger.contracts.broker import roles_here
+
+    settings = session_of(ctx).settings
+    roles = roles_here(own_redis=settings.redis_url is None)
+    known = next((one for one in roles if one == role), None)
     if known is None:
-        raise InvalidInputError(
-            f"there is no role {role!r}", resolution=f"Roles: {', '.join(farm.redis_passwords)}."
-        )
-    typer.echo(farm.url(known))
+        raise InvalidInputError(f"there is no role {role!r}", resolution=f"Roles: {', '.join(roles)}.")
+    typer.echo(_credentials(settings).url(known))
     return 0
 
 

@@ -19,6 +19,11 @@ ROLES: tuple[Role, ...] = get_args(Role)
 OF_A_HOST: tuple[Role, ...] = ("worker", "root")
 
 
+def roles_here(*, own_redis: bool) -> tuple[Role, ...]:
+    """Return the roles that a host has in Redis: another's Redis has an administrator of its own."""
+    return tuple(role for role in ROLES if role != "admin" or own_redis)
+
+
 def user_name(role: Role, host: str) -> str:
     """Return a role's user in Redis: one for the farm, or one for each host."""
     return f"{role}-{host}" if role in OF_A_HOST else role

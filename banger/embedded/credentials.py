@@ -8,9 +8,11 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from banger.contracts.broker import ROLES, Role, user_name
+from banger.advice import MEND
+from banger.complaints import complaints
+from banger.contracts.broker import Role, roles_here, user_name
 from banger.contracts.errors import InvalidInputError
 from banger.contracts.redis_url import names_user, user_url
 from banger.embedded.ports import Ports, choose_ports
@@ -43,11 +45,17 @@ class Credentials(BaseModel):
 
 
 def load(farm_file: Path) -> Credentials | None:
-    """Return the farm's credentials, or None before its first start."""
+    """Return the farm's credentials, or None before its first start; InvalidInputError for a damaged file."""
     try:
         return Credentials.model_validate_json(farm_file.read_bytes())
     except FileNotFoundError:
         return None
+    except ValidationError as error:
+        raise InvalidInputError(
+            f"{farm_file} is damaged",
+            details="\n".join(complaints(error)),
+            resolution=f"Remove it: passwords are made anew. {MEND}",
+        ) from None
 
 
 def ensure(settings: Settings) -> Credentials:
@@ -71,11 +79,12 @@ def decide(settings: Settings, old: Credentials | None, ports: Ports) -> Credent
     """
     kept = old.redis_passwords if old else {}
     external = _address(settings)
-    roles = [role for role in ROLES if role != "admin" or not external]  # someone else's has its own
     return Credentials(
         host=settings.host,
         redis_url=external or f"redis://127.0.0.1:{ports.redis}/0",
-        redis_passwords={role: kept.get(role) or secrets.token_urlsafe(32) for role in roles},
+        redis_passwords={
+            role: kept.get(role) or secrets.token_urlsafe(32) for role in roles_here(own_redis=not external)
+        },
         redis_port=ports.redis,
         flower_url=f"http://127.0.0.1:{ports.flower}",
         flower_user=FLOWER_USER,

@@ -63,6 +63,25 @@ def test_a_roles_url_is_told_to_who_asks(session: Session, capsys: pytest.Captur
     assert "there is no role 'admin'" in capsys.readouterr().err
 
 
+def test_a_question_about_no_role_makes_no_passwords(
+    session: Session, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "farm.json").unlink()
+    assert main(["redis", "url", "boss"], session) == 2
+    assert "Roles: cli, worker, root, flower, metrics." in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_passwords_are_named_with_the_way_out(
+    session: Session, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "farm.json").write_text("{")
+    assert main(["redis", "acl"], session) == 2
+    said = capsys.readouterr().err
+    assert f"{tmp_path}/farm.json is damaged" in said
+    assert "Remove it" in said
+
+
 def test_only_root_is_told(
     session: Session, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
