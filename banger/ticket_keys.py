@@ -10,13 +10,16 @@ from contextlib import suppress
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pydantic import ValidationError
 
-from banger.contracts.errors import InvalidInputError, UnavailableError
+from banger.advice import MEND
+from banger.complaints import complaints
+from banger.contracts.errors import InvalidInputError, NotFoundError, UnavailableError
 from banger.contracts.names import HostPaths
+from banger.contracts.policy import Policy
 from banger.contracts.tickets import TICKET_LIFE_S, TicketKey, public_half
 from banger.private_file import write_private
 
-SYSTEM_POLICY = Path("/etc/banger/policy.json")
 GRACE_S = TICKET_LIFE_S  # for that long, what the replaced key has sealed may be under way
 
 
@@ -28,29 +31,33 @@ def private_key(paths: HostPaths) -> Ed25519PrivateKey:
         raise UnavailableError(
             "the key that seals root's tickets cannot be read",
             details=f"{paths.ticket_key}: {error}",
-            resolution="`sudo banger farm up` makes it, readable by the worker's user alone.",
+            resolution=MEND,
         ) from error
 
 
-def policy_file(paths: HostPaths) -> Path:
-    """Return the policy that this host's root worker reads; UnavailableError where there is none yet."""
-    for path in (paths.state / "policy.json", SYSTEM_POLICY):
-        if path.exists():
-            return path
-    raise UnavailableError(
-        "this host has no policy yet",
-        details=f"neither {paths.state / 'policy.json'} nor {SYSTEM_POLICY} exists",
-        resolution="`sudo banger farm up` or `sudo banger system install` writes it.",
-    )
-
-
-def trusted(policy: Path) -> tuple[TicketKey, ...]:
-    """Return the keys that a policy file trusts; none where there is no such file yet."""
+def read_policy(file: Path) -> Policy:
+    """Return root's policy; NotFoundError where there is none, InvalidInputError where it is damaged."""
     try:
-        content = json.loads(policy.read_bytes())
+        return Policy.model_validate_json(file.read_bytes())
     except FileNotFoundError:
-        return ()
-    return tuple(TicketKey.model_validate(key) for key in content.get("ticket_keys", ()))
+        raise NotFoundError(
+            "this host has no policy yet",
+            details=f"{file} does not exist",
+            resolution="`sudo banger farm up` or `sudo banger system install` writes it.",
+        ) from None
+    except ValidationError as error:
+        raise InvalidInputError(
+            "root's policy is damaged",
+            details="\n".join([str(file), *complaints(error)]),
+            resolution=MEND,
+        ) from None
+
+
+def kept(policy: Path) -> tuple[TicketKey, ...]:
+    """Return the keys to keep when a policy is written anew: none where the file has none to read."""
+    with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+        return tuple(TicketKey.model_validate(key) for key in json.loads(policy.read_bytes())["ticket_keys"])
+    return ()
 
 
 def ensure(paths: HostPaths, policy: Path, uid: int, gid: int) -> tuple[TicketKey, ...]:
@@ -58,7 +65,7 @@ def ensure(paths: HostPaths, policy: Path, uid: int, gid: int) -> tuple[TicketKe
 
     ``uid`` and ``gid`` are the worker's, whose the private half becomes.
     """
-    known = trusted(policy)
+    known = kept(policy)
     with suppress(UnavailableError):
         public = public_half(private_key(paths))
         if any(key.public == public and key.until is None for key in known):
@@ -68,22 +75,35 @@ def ensure(paths: HostPaths, policy: Path, uid: int, gid: int) -> tuple[TicketKe
     return superseded(known, public_half(pair), GRACE_S)
 
 
-def rotate(paths: HostPaths, policy: Path, grace_s: float = GRACE_S) -> tuple[TicketKey, ...]:
+def rotate(
+    paths: HostPaths, policy: Path, uid: int, gid: int, grace_s: float = GRACE_S
+) -> tuple[TicketKey, ...]:
     """Seal with another key from now on; root trusts the one before for ``grace_s`` seconds more.
 
     Root learns of it first, so that there is no moment at which a ticket is sealed that it would refuse.
+    ``uid`` and ``gid`` are the worker's.
     """
     if os.geteuid() != 0:
         raise InvalidInputError("only root can rotate root's keys", resolution="Run it with sudo.")
-    worker = paths.ticket_key.stat()
     pair = Ed25519PrivateKey.generate()
-    keys = superseded(trusted(policy), public_half(pair), grace_s)
-    content = json.loads(policy.read_bytes()) | {"ticket_keys": [key.model_dump() for key in keys]}
-    write_private(policy, json.dumps(content, indent=2), mode=0o644)
-    write_private(
-        paths.ticket_key, pair.private_bytes_raw(), uid=worker.st_uid, gid=worker.st_gid, mode=0o400
-    )
+    before = read_policy(policy)
+    keys = superseded(before.ticket_keys, public_half(pair), grace_s)
+    after = before.model_copy(update={"ticket_keys": keys})
+    write_private(policy, after.model_dump_json(indent=2), mode=0o644)
+    write_private(paths.ticket_key, pair.private_bytes_raw(), uid=uid, gid=gid, mode=0o400)
     return keys
+
+
+def require_pair(paths: HostPaths, policy: Path, uid: int) -> None:
+    """Raise a BangerError unless root can read its policy and trusts what the worker (``uid``) seals with."""
+    public = public_half(private_key(paths))
+    if paths.ticket_key.stat().st_uid != uid:
+        raise UnavailableError("the key that seals root's tickets is not the worker's", resolution=MEND)
+    if not any(key.public == public and key.until is None for key in read_policy(policy).ticket_keys):
+        raise UnavailableError("root does not trust the key that seals its tickets", resolution=MEND)
+    found = policy.stat()
+    if found.st_uid != 0 or found.st_mode & 0o022:
+        raise UnavailableError(f"{policy} is not root's alone to write", resolution=MEND)
 
 
 def superseded(known: Sequence[TicketKey], public: str, grace_s: float) -> tuple[TicketKey, ...]:

@@ -24,11 +24,11 @@ class PolicyFile:
             found = os.fstat(fd)
             if found.st_uid != 0 or found.st_mode & 0o022:
                 raise PolicyError(f"{self._path} must be owned by root and writable by root alone")
-            self._read = (found.st_mtime_ns, Policy.model_validate_json(file.read()))
+            self._read = (found.st_ctime_ns, Policy.model_validate_json(file.read()))
         return self._read[1]
 
     def ticket_keys(self) -> tuple[TicketKey, ...]:
         """Return the keys that sign tickets now; rotating them takes no restart."""
         known = self._read
-        fresh = known is not None and self._path.stat().st_mtime_ns == known[0]
+        fresh = known is not None and self._path.stat().st_ctime_ns == known[0]
         return (known[1] if known and fresh else self.read()).ticket_keys

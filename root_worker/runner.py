@@ -68,5 +68,6 @@ class RootRunner:
 
     def _beat(self) -> None:
         host = self._host.policy.host
+        self._door.keys()  # who cannot read whom to trust serves nobody, and says so
         self._client().hset(audit_key(host), mapping=self._door.audit.published())
         self._client().set(serving_key(root_queue(host)), "1", ex=SERVING_TTL_S)

@@ -106,7 +106,8 @@ class Farmhand:
         self.host.stopping.set()
 
     def beat(self) -> None:
-        """Say what this host has and which queues are served."""
+        """Say what this host has and which queues are served: none while nothing can be asked of root."""
+        private_key(self.host.paths)
         self.records.publish_host(describe_host(self.settings))
         self.records.publish_serving(work_queue(self.host.name))
         self.records.publish_serving(CONTROL)

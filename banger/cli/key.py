@@ -28,9 +28,10 @@ def list_(ctx: typer.Context, as_json: options.Json = False) -> int:
     Examples:
       banger key list
     """
-    from banger.ticket_keys import policy_file, trusted
+    from banger.embedded.paths import farm_paths
+    from banger.ticket_keys import read_policy
 
-    _print(trusted(policy_file(session_of(ctx).settings.paths)), as_json=as_json)
+    _print(read_policy(farm_paths(session_of(ctx).settings).policy).ticket_keys, as_json=as_json)
     return 0
 
 
@@ -53,11 +54,14 @@ def rotate(
       sudo banger key rotate --grace 1s
     """
     from banger.contracts.durations import parse_duration
-    from banger.ticket_keys import policy_file
+    from banger.embedded.account import worker_account
+    from banger.embedded.paths import farm_paths
     from banger.ticket_keys import rotate as rotate_pair
 
-    paths = session_of(ctx).settings.paths
-    _print(rotate_pair(paths, policy_file(paths), parse_duration(grace)), as_json=as_json)
+    settings = session_of(ctx).settings
+    account, policy = worker_account(settings), farm_paths(settings).policy
+    keys = rotate_pair(settings.paths, policy, account.pw_uid, account.pw_gid, parse_duration(grace))
+    _print(keys, as_json=as_json)
     return 0
 
 

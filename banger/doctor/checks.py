@@ -19,7 +19,7 @@ def examine(facts: Facts) -> list[Check]:
         *(tun(facts), bridge(facts), nftables(facts), loop(facts)),
         *(worker_user(facts), owner(facts), cgroup(facts), vm_uids(facts), state_directory(facts)),
         *(reflink(facts), snapshot_target(facts), disk_backend(facts), vmm(facts), accelerator(facts)),
-        *(images(facts), *installation(facts), redis(facts)),
+        *(images(facts), *installation(facts), *sealing(facts), redis(facts)),
         *(() if facts.redis.problem else (redis_policy(facts), redis_append_only(facts), queues(facts))),
     ]
 
@@ -93,7 +93,8 @@ def owner(facts: Facts) -> Check:
     found, meaning = facts.owner, "the owner's banger needs no sudo; other users have no farm here"
     who = found.name or "nobody: root alone uses this farm"
     if found.problems:
-        remedy = "sudo banger farm down; sudo banger farm up; for a mode: chmod 600"
+        again = "system install" if facts.installation else "farm down; sudo banger farm up"
+        remedy = f"sudo banger {again}; for a mode: chmod 600"
         return fail("owner", f"{who}: {'; '.join(found.problems)}", meaning, remedy)
     if found.asking in ("root", found.name):
         return ok("owner", who, meaning)
@@ -221,6 +222,16 @@ def installation(facts: Facts) -> Iterator[Check]:
         yield ok(name, installed.words, meaning)
 
 
+def sealing(facts: Facts) -> Iterator[Check]:
+    """Does root trust the key of its worker? Nothing is said where there is no farm, or nobody to know."""
+    name, meaning = "root's trust", "root does what is sealed with its worker's key, and nothing else"
+    remedy = "sudo banger system install" if facts.installation else "sudo banger farm up"
+    if facts.sealing:
+        yield fail(name, facts.sealing, meaning, remedy)
+    elif facts.sealing is not None:
+        yield ok(name, "the worker's key", meaning)
+
+
 def redis(facts: Facts) -> Check:
     """Can Redis be reached?"""
     meaning = "Redis carries the work between the workers and remembers the VMs"
@@ -260,5 +271,5 @@ def queues(facts: Facts) -> Check:
     idle = [queue for queue, served in facts.served.items() if not served]
     if not idle:
         return ok("queues", ", ".join(facts.served), meaning)
-    remedy = "sudo banger system restart" if facts.installation else "banger farm up"
+    remedy = "sudo banger system restart" if facts.installation else "sudo banger farm up"
     return fail("queues", f"nobody serves {', '.join(idle)}", meaning, remedy)

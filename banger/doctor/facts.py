@@ -86,7 +86,8 @@ class InstallFacts(NamedTuple):
 class Facts(NamedTuple):
     """All that the checks judge. A tool's version is None where it is not installed.
 
-    ``vm_uids``: the first of them, and whose some of them are already.
+    ``vm_uids``: the first of them, and whose some of them are already. ``sealing``: why root would not do
+    what this host's worker asks, None where there is nothing to say.
     """
 
     root: bool
@@ -109,4 +110,5 @@ class Facts(NamedTuple):
     wanted_backend: str
     wanted_accelerator: str
     own_redis: bool
+    sealing: str | None = None
     installation: InstallFacts | None = None

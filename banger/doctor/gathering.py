@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from banger import disk_backend
+from banger import disk_backend, ticket_keys
 from banger.connection import connect
 from banger.contracts.accelerator import KVM, Verdict, groups_needed
 from banger.contracts.errors import BangerError, NotFoundError, ToolFailedError
@@ -23,6 +23,8 @@ from banger.contracts.queues import CONTROL, root_queue, work_queue
 from banger.doctor import vm_uids
 from banger.doctor.facts import TOOLS, DiskFacts, Facts, InstallFacts, KvmFacts, RedisFacts, Tool
 from banger.doctor.ownership import ask_owner
+from banger.embedded.account import worker_account
+from banger.embedded.paths import farm_paths
 from banger.images.catalogue import Catalogue
 from banger.records import Records
 from banger.settings import Settings
@@ -62,6 +64,7 @@ def gather(settings: Settings) -> Facts:
         wanted_backend=settings.disk_backend,
         wanted_accelerator=settings.accelerator,
         own_redis=settings.redis_url is None,
+        sealing=_sealing(settings) if root else None,
         installation=_installation(settings),
     )
 
@@ -160,6 +163,18 @@ def _farm(settings: Settings) -> tuple[RedisFacts, dict[str, bool]]:
         policy=_configured(settings, "maxmemory-policy"),
         append_only=_configured(settings, "appendonly"),
     ), served
+
+
+def _sealing(settings: Settings) -> str | None:
+    """Return why root would refuse what this host's worker asks, empty where it would not."""
+    policy = farm_paths(settings).policy
+    if not policy.exists():
+        return None
+    try:
+        ticket_keys.require_pair(settings.paths, policy, worker_account(settings).pw_uid)
+    except BangerError as error:
+        return f"{error.brief} {error.details}".replace("\n", " ").strip()
+    return ""
 
 
 def _installation(settings: Settings) -> InstallFacts | None:

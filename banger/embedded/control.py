@@ -57,6 +57,7 @@ def up(
 
     with _one_at_a_time(settings):
         if holder(farm_paths(settings).lock_file) is not None:
+            layout.write_policy(settings)
             network.ensure(settings)
             return _wait_until_ready(settings, progress)
         plan = _prepare(settings)

@@ -41,8 +41,7 @@ def prepare(settings: Settings, credentials: Credentials) -> None:
         gid=account.pw_gid,
         mode=0o640,
     )
-    keys = ticket_keys.ensure(settings.paths, paths.policy, account.pw_uid, account.pw_gid)
-    write_private(paths.policy, policy(settings, keys).model_dump_json(indent=2), mode=0o644)
+    write_policy(settings)
     ensure_ssh_key(settings)
 
 
@@ -67,6 +66,13 @@ def directories(settings: Settings) -> tuple[tuple[Path, str, int], ...]:
         (farm.staging, "root", 0o700),
         (farm.redis_socket.parent, worker, 0o750),
     )
+
+
+def write_policy(settings: Settings) -> None:
+    """Write root's policy, with a new pair of keys where the worker's is lost: root reads them at once."""
+    account, file = worker_account(settings), farm_paths(settings).policy
+    keys = ticket_keys.ensure(settings.paths, file, account.pw_uid, account.pw_gid)
+    write_private(file, policy(settings, keys).model_dump_json(indent=2), mode=0o644)
 
 
 def policy(settings: Settings, keys: Sequence[TicketKey]) -> Policy:

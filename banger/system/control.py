@@ -31,7 +31,7 @@ class Status(NamedTuple):
 def plan(settings: Settings) -> InstallPlan:
     """Return what ``install`` would do. Needs root, which alone may read the passwords that are kept."""
     _require_root("install the farm's services")
-    return intent(settings).plan(ticket_keys.trusted(farm_paths(settings).policy))
+    return intent(settings).plan(ticket_keys.kept(farm_paths(settings).policy))
 
 
 def install(settings: Settings) -> Iterator[Done]:

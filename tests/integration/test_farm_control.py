@@ -22,11 +22,14 @@ from netns import private_network
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from banger.connection import connect
 from banger.contracts.errors import BangerError, ConflictError
 from banger.contracts.names import BRIDGE
+from banger.doctor import examine, gather
 from banger.embedded import control, credentials
 from banger.embedded.paths import farm_paths
 from banger.embedded.services import settings_environment
+from banger.records import Records
 from banger.redis_roles import acl_rules
 from banger.settings import Settings
 from banger.shell import run
@@ -132,6 +135,24 @@ def test_up_starts_every_service_and_status_shows_each(settings):
 def test_up_again_changes_nothing(settings, farm):
     before = control.status(settings)
     assert control.up(settings) == before
+
+
+def test_a_farm_that_root_would_refuse_says_so_and_up_mends_it(settings, farm):
+    """Jobs would wait without a word: the queues count as served by nobody, and doctor knows why."""
+    before = control.status(settings)
+    records = Records(connect(farm.url("admin")))
+    queues = (f"banger.work.{settings.host}", f"banger.root.{settings.host}")
+    eventually(lambda: all(map(records.serving, queues)))
+    settings.paths.ticket_key.unlink()  # of the worker
+    os.chown(farm_paths(settings).policy, 12345, 0)  # of root
+    eventually(lambda: not any(map(records.serving, queues)))
+    (trust,) = (check for check in examine(gather(settings)) if check.name == "root's trust")
+    assert (trust.status, trust.remedy) == ("fail", "sudo banger farm up")
+    assert "the key that seals root's tickets cannot be read" in trust.found
+    assert control.up(settings) == before
+    eventually(lambda: all(map(records.serving, queues)))
+    assert gather(settings).sealing == ""
+    records.redis.close()
 
 
 def test_each_process_has_the_rights_that_its_row_says(settings, farm):

@@ -65,6 +65,7 @@ def test_a_healthy_host_has_nothing_to_mend() -> None:
         ("state directory", {"disk": DiskFacts("/s", "ext4", 500, True)}, "fail", "/s on ext4, 0.5 GiB free"),
         ("state directory", {"disk": DiskFacts("/s", "xfs", 5120, True)}, "warn", "/s on xfs, 5.0 GiB free"),
         ("images", {"images": ()}, "warn", "none yet"),
+        ("root's trust", {"sealing": "the key is lost"}, "fail", "the key is lost"),
         (
             "Redis",
             {"redis": RedisFacts("Redis refused the password", "Check it.")},

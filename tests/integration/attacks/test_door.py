@@ -40,7 +40,7 @@ from banger.embedded import control
 from banger.pipelines import CREATE_STOPPED
 from banger.planning import calls
 from banger.states import State
-from banger.ticket_keys import policy_file, private_key, rotate
+from banger.ticket_keys import private_key, rotate
 
 pytestmark = pytest.mark.integration
 
@@ -324,10 +324,11 @@ def test_a_flood_is_thrown_out_and_what_is_right_in_it_is_run(target):
 
 def test_a_rotated_key_ends_what_the_old_one_has_sealed_but_no_service(target):
     paths = target.farm.box.paths
+    policy, worker = paths.state / "policy.json", paths.ticket_key.stat()
     stolen = message(target.witness("80"))
-    rotate(paths, policy_file(paths))
+    rotate(paths, policy, worker.st_uid, worker.st_gid)
     assert target.send(message(target.witness("81"))) == ["tap undo"]  # the old key's grace
-    rotate(paths, policy_file(paths), grace_s=0)
+    rotate(paths, policy, worker.st_uid, worker.st_gid, grace_s=0)
     forgery.key = private_key(paths)
     assert target.send(stolen) == []
     assert target.audited("refused")[-1]["reason"] == "the ticket was not signed by this host's worker"
