@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,6 +18,7 @@ from banger.contracts.names import HostPaths
 from banger.contracts.policy import Policy
 from banger.contracts.tickets import TICKET_LIFE_S, TicketKey, public_half
 from banger.private_file import write_private
+from banger.privilege import require_root
 
 GRACE_S = TICKET_LIFE_S  # for that long, what the replaced key has sealed may be under way
 
@@ -83,8 +83,7 @@ def rotate(
     Root learns of it first, so that there is no moment at which a ticket is sealed that it would refuse.
     ``uid`` and ``gid`` are the worker's.
     """
-    if os.geteuid() != 0:
-        raise InvalidInputError("only root can rotate root's keys", resolution="Run it with sudo.")
+    require_root("rotate root's keys")
     pair = Ed25519PrivateKey.generate()
     before = read_policy(policy)
     keys = superseded(before.ticket_keys, public_half(pair), grace_s)

@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None, session: Session | None = None) -> i
         _forget_stdout()
         return FAILED
     except PermissionError as error:
-        say_error(BangerError(f"this user may not open {error.filename}", resolution="Run banger with sudo."))
+        resolution = "Run banger with sudo, or mend the owner and mode of what is yours."
+        say_error(BangerError(f"this user may not open {error.filename}", resolution=resolution))
         return session.failure_code
     except Exception as error:
         say_unexpected(error)

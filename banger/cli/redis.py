@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -69,9 +68,9 @@ def url(
 
 def _credentials(settings: Settings) -> Credentials:
     from banger.embedded import credentials
+    from banger.privilege import require_root
 
-    if os.geteuid() != 0:
-        raise InvalidInputError("only root knows the users of Redis", resolution="Run it with sudo.")
+    require_root("tell the users of Redis")
     known = credentials.load(settings.farm_file)
     if known and known.redis_passwords:
         return known

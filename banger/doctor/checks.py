@@ -248,7 +248,7 @@ def redis_policy(facts: Facts) -> Check:
     )
     policy = facts.redis.policy
     if policy is None:
-        return warn(name, "unknown", meaning, "Ask the administrator of that Redis.")
+        return warn(name, "unknown", meaning, _whom_to_ask(facts))
     if policy == "noeviction":
         return ok(name, policy, meaning)
     return fail(name, policy, meaning, "redis-cli CONFIG SET maxmemory-policy noeviction, and in its file")
@@ -259,10 +259,14 @@ def redis_append_only(facts: Facts) -> Check:
     name, meaning = "Redis appendonly", "without it, what happened since the last snapshot is lost in a crash"
     found = facts.redis.append_only
     if found is None:
-        return warn(name, "unknown", meaning, "Ask the administrator of that Redis.")
+        return warn(name, "unknown", meaning, _whom_to_ask(facts))
     if found == "yes":
         return ok(name, found, meaning)
     return warn(name, found, meaning, "redis-cli CONFIG SET appendonly yes, and in its file")
+
+
+def _whom_to_ask(facts: Facts) -> str:
+    return _ASK_ROOT if facts.own_redis and not facts.root else "Ask the administrator of that Redis."
 
 
 def queues(facts: Facts) -> Check:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from banger.contracts.names import HostPaths
 from banger.doctor.facts import OwnerFacts
+from banger.embedded.account import user_name
 from banger.keyring import own_ssh_directory
 
 
 def ask_owner(paths: HostPaths) -> OwnerFacts:
     """Return the farm's owner, who asks, and what is amiss: where the owner or root asks."""
-    asking = _name(os.geteuid())
+    asking = user_name(os.geteuid())
     try:
         key, name = paths.owner_key.read_text().strip().rsplit(" ", 1)
     except (FileNotFoundError, ValueError):
@@ -35,13 +36,6 @@ def ask_owner(paths: HostPaths) -> OwnerFacts:
     if not _is_owned(paths.spool, account.pw_uid):
         problems.append(f"{paths.spool} is not {name}'s")
     return OwnerFacts(name, asking, tuple(problems))
-
-
-def _name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def _amiss(path: Path, uid: int) -> str | None:

@@ -23,6 +23,14 @@ def worker_account(settings: Settings) -> pwd.struct_passwd:
         ) from None
 
 
+def user_name(uid: int) -> str:
+    """Return a user's name, or the number where the machine knows no such user."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
 def as_user(user: str, argv: tuple[str, ...]) -> tuple[str, ...]:
     """Return the argv that runs another one as this user, without capabilities or a way to gain any.
 

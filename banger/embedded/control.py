@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from banger import disk_backend
 from banger.accelerator import probe
-from banger.contracts.errors import BangerError, ConflictError, InvalidInputError
+from banger.contracts.errors import BangerError, ConflictError
 from banger.embedded import credentials, layout, owner
 from banger.embedded import logs as log_files
 from banger.embedded.account import worker_account
@@ -28,6 +28,7 @@ from banger.embedded.plan import FarmStatus, Plan, ServiceStatus
 from banger.embedded.services import farm_plan
 from banger.embedded.supervisor import supervise
 from banger.embedded.view import Cover, code_paths, may_enter, plan_covers
+from banger.privilege import require_root
 from banger.settings import Settings
 from banger.shell import run
 
@@ -51,7 +52,7 @@ def up(
     ``progress`` is called with each service's change of state, in words. BangerError with the
     service's last words when one cannot start; the farm is stopped again then.
     """
-    _require_root("start")
+    require_root("start a farm")
     _require_not_systemds(settings)
     from banger.embedded import network  # here and in ``down``: its library takes 0.3 s to import
 
@@ -104,7 +105,7 @@ def down(settings: Settings) -> bool:
     """
     from banger.embedded import network
 
-    _require_root("stop")
+    require_root("stop a farm")
     _require_not_systemds(settings)
     ran = _stop_supervisor(settings)
     network.remove_if_unused(settings)
@@ -207,11 +208,6 @@ def _require_not_systemds(settings: Settings) -> None:
                 "systemd runs the farm of this host",
                 resolution="`banger system status` shows it, `journalctl -u 'banger-*'` has its logs.",
             )
-
-
-def _require_root(verb: str) -> None:
-    if os.geteuid() != 0:
-        raise InvalidInputError(f"only root can {verb} a farm", resolution="Run it with sudo.")
 
 
 def _without_password(url: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from banger.images.apt import DEFAULT_SUITE, Variant, bootstrap, host_suite
 from banger.images.ext4 import make_ext4
 from banger.images.kernel import current_kernel
 from banger.images.manifest import ImageManifest, Ssh, digest_file
+from banger.privilege import require_root
 from banger.shell import find_tool
 
 # All that a build starts, asked for before it begins: nobody should learn of the last one after minutes.
@@ -121,12 +121,7 @@ def _check(name: str, as_name: str | None) -> tuple[Recipe, str]:
             f"image name {called!r} is not a DNS label",
             resolution="Use lower-case letters, digits and hyphens, at most 63.",
         )
-    if os.geteuid() != 0:
-        raise InvalidInputError(
-            "only root can build an image",
-            details="its files belong to root and to other system users",
-            resolution=f"Run it with sudo: sudo banger image build {name}",
-        )
+    require_root("build an image", "its files belong to root and to other system users")
     for tool in _TOOLS:
         find_tool(tool)
     return recipe, called

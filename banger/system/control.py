@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from banger import ticket_keys
-from banger.contracts.errors import InvalidInputError
 from banger.embedded.paths import farm_paths
+from banger.privilege import require_root
 from banger.settings import Settings
 from banger.system import drift, installing, manifest, systemd, uninstalling
 from banger.system.applying import Done
@@ -30,7 +29,7 @@ class Status(NamedTuple):
 
 def plan(settings: Settings) -> InstallPlan:
     """Return what ``install`` would do. Needs root, which alone may read the passwords that are kept."""
-    _require_root("install the farm's services")
+    require_root("install the farm's services")
     return intent(settings).plan(ticket_keys.kept(farm_paths(settings).policy))
 
 
@@ -40,7 +39,7 @@ def install(settings: Settings) -> Iterator[Done]:
     The farm has a Redis of its own unless ``settings`` name one, or the installation had another before.
     BangerError, with nothing changed, where the host or the way banger lies on it will not do.
     """
-    _require_root("install the farm's services")
+    require_root("install the farm's services")
     yield from installing.install(settings)
 
 
@@ -54,7 +53,7 @@ def status(settings: Settings) -> Status:
 
 def restart(settings: Settings) -> tuple[UnitState, ...]:
     """Restart the services and return their units; the VMs go on, and so does a network that they use."""
-    _require_root("restart the farm's services")
+    require_root("restart the farm's services")
     systemd.require()
     units = manifest.installed(settings).services
     systemd.systemctl("restart", *units)
@@ -66,10 +65,5 @@ def uninstall(settings: Settings, *, purge: bool, force: bool) -> Iterator[Done]
 
     ConflictError while VMs run: with ``force`` they are left to run, but never purged from under.
     """
-    _require_root("uninstall the farm")
+    require_root("uninstall the farm")
     yield from uninstalling.uninstall(settings, purge=purge, force=force)
-
-
-def _require_root(what: str) -> None:
-    if os.geteuid() != 0:
-        raise InvalidInputError(f"only root can {what}", resolution="Run it with sudo.")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from banger import __version__
+from banger.embedded.account import user_name
 from banger.system import places
 from banger.system.manifest import MadeDirectory, MadeFile, Manifest
 from banger.system.systemd import UnitState
@@ -133,15 +134,8 @@ def _found(path: Path) -> Found:
             sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         except PermissionError:
             sha256 = None
-    owner, group = _user_name(status.st_uid), _group_name(status.st_gid)
+    owner, group = user_name(status.st_uid), _group_name(status.st_gid)
     return Found(kind, owner, group, stat.S_IMODE(status.st_mode), sha256)
-
-
-def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def _group_name(gid: int) -> str:

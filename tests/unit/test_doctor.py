@@ -46,6 +46,12 @@ def _check(name: str, **changes: Any) -> Check:
     return next(check for check in examine(HEALTHY._replace(**changes)) if check.name == name)
 
 
+def test_an_owner_may_not_ask_the_farms_redis_for_its_settings() -> None:
+    unknown = RedisFacts("", "", "7", None, None)
+    assert "sudo" in _check("Redis appendonly", redis=unknown, root=False).remedy
+    assert "administrator" in _check("Redis appendonly", redis=unknown, root=False, own_redis=False).remedy
+
+
 def test_a_healthy_host_has_nothing_to_mend() -> None:
     assert {check.status for check in examine(HEALTHY)} == {"ok"}
 

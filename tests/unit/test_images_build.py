@@ -130,7 +130,7 @@ def test_what_cannot_be_built_is_refused_before_anything_is_made(
     with pytest.raises(InvalidInputError, match="DNS label"):
         build_image("micro", paths, as_name="No Label")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(InvalidInputError, match="sudo banger image build micro"):
+    with pytest.raises(InvalidInputError, match="Run it with sudo"):
         build_image("micro", paths)
     assert not paths.state.exists()
 

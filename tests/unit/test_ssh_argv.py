@@ -78,6 +78,12 @@ def test_a_guests_own_255_is_its_exit_code(tmp_path: Path, log: str) -> None:
     assert session(tmp_path, log).exit_code(255) == 255
 
 
+def test_a_guest_that_knows_another_owner_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(GuestUnreachableError) as caught:
+        session(tmp_path, "root@172.16.0.3: Permission denied (publickey).\n").exit_code(255)
+    assert "with sudo" in caught.value.resolution
+
+
 @pytest.mark.parametrize("code", [255, -15])
 def test_a_lost_connection_is_told_in_sshs_words(tmp_path: Path, code: int) -> None:
     with pytest.raises(GuestUnreachableError) as caught:
