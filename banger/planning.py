@@ -51,7 +51,7 @@ class Plan:
 _DO: dict[str, Callable[[Plan], StageRequest]] = {
     "admit": lambda p: AdmitRequest(**p.of, slot=p.slot.number),
     "overlay": lambda p: OverlayRequest(
-        **p.of, name=p.record.name, image=p.record.image, overlay_mib=p.record.spec.system_overlay_mib
+        **p.of, image=p.record.image, overlay_mib=p.record.spec.system_overlay_mib
     ),
     "attach_system_disk": lambda p: AttachSystemDiskRequest(**p.of, slot=p.slot.number, image=p.record.image),
     "patch_rootfs": lambda p: PatchRootfsRequest(

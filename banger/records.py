@@ -10,6 +10,7 @@ A record is changed only here and by the journal's scripts, each one atomic. The
     banger:name:NAME        string  the id of the VM with this name
     banger:host:HOST:leases hash    VM id -> slot:memory_mib:vcpus
     banger:hosts            hash    host -> what it last said of itself
+    banger:inventory:HOST   string  the VMs that root finds on it
     banger:serving:QUEUE    string  there while a worker serves the queue
     banger:events           stream  everything, for `banger events`
 """
@@ -32,6 +33,7 @@ from banger.contracts.errors import (
     WrongStateError,
     from_wire,
 )
+from banger.contracts.inventory import Inventory, inventory_key
 from banger.contracts.journal import (
     ENDED_TTL_S,
     FARM_EVENTS,
@@ -52,7 +54,7 @@ from banger.events import event_json
 from banger.hosts import HostImage, HostInfo
 from banger.pipelines import PIPELINES, Pipeline
 from banger.placement import Used
-from banger.scripts import BEGIN, RESERVE
+from banger.scripts import BEGIN, RESERVE, RESTORE
 from banger.states import State
 
 HOSTS = "banger:hosts"
@@ -322,6 +324,32 @@ class Records:
         pipe.hset(leases_key(record.host), vm_id, f"{record.slot}:{spec.memory_mib}:{spec.vcpus}")
         pipe.execute()
 
+    def restore(self, record: Record) -> None:
+        """Write the record of a VM that a host has and Redis has forgotten, with its name and its lease.
+
+        Where the name is another's by now, the VM is called by its id as well.
+        """
+        owner = self.redis.get(name_key(record.name))
+        if owner not in (None, record.id):
+            name = f"{record.name[:50]}-{record.id}"
+            record = record.model_copy(update={"name": name})
+        fields = record.model_dump(mode="json", exclude={"spec", "error", "job"}, exclude_none=True)
+        fields |= {"spec": record.spec.model_dump_json()}
+        fields |= {"error": json.dumps(record.error)} if record.error else {}
+        self.redis.eval(
+            RESTORE,
+            5,
+            vm_key(record.id),
+            name_key(record.name),
+            leases_key(record.host),
+            vm_events_key(record.id),
+            FARM_EVENTS,
+            record.id,
+            json.dumps(_flat(fields)),
+            f"{record.slot}:{record.spec.memory_mib}:{record.spec.vcpus}",
+            event_json("settled", record.id, "", "restore", state=str(record.state), host=record.host),
+        )
+
     # --- hosts -----------------------------------------------------------------------------------
 
     def publish_host(self, host: HostInfo) -> None:
@@ -343,6 +371,15 @@ class Records:
             (host.model_copy(update={"alive": self.serving(work_queue(host.name))}) for host in hosts),
             key=lambda host: host.name,
         )
+
+    def knows_host(self, name: str) -> bool:
+        """Tell whether this host has joined; one that Redis has forgotten has not."""
+        return bool(self.redis.hget(HOSTS, name))
+
+    def inventory(self, host: str) -> Inventory | None:
+        """Return what root finds on a host; None where it has not said so for a while."""
+        said = self.redis.get(inventory_key(host))
+        return Inventory.model_validate_json(said) if said else None
 
     def used(self, host: str) -> Used:
         """Return what a host's leases hold."""

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from banger.contracts.audit import audit_key
 from banger.contracts.broker import Role, unacked_key, user_name
+from banger.contracts.inventory import inventory_key
 from banger.contracts.journal import FARM_EVENTS, leases_key, serving_key
 from banger.contracts.queues import CONTROL, root_queue, work_queue
 
@@ -156,6 +157,7 @@ def _worker(host: str) -> tuple[Grant, ...]:
         Grant("take and free slots", "hset hvals hdel", keys=(leases_key(_ANY),)),
         Grant("tell timelines and what commands print", "xadd", writes=(_VMS, _JOBS, FARM_EVENTS)),
         Grant("say what its host has", "hset", writes=(_HOSTS,)),
+        Grant("hear which VMs root finds on its host", "get", reads=(inventory_key(host),)),
         Grant("say what it serves", "set", writes=tuple(map(serving_key, _takes_as_worker(host)))),
         _FOLLOW,
         _FIND_ALL,
@@ -176,6 +178,7 @@ def _root(host: str) -> tuple[Grant, ...]:
         Grant("tell timelines", "xadd", writes=(_VMS, FARM_EVENTS)),
         Grant("sieve a flood of forged messages", "rpop rpush", keys=(root_queue(host),)),
         Grant("say that it serves its queue", "set", writes=(serving_key(root_queue(host)),)),
+        Grant("say which VMs there are", "set", writes=(inventory_key(host),)),
         Grant(
             "publish its audit's head, so that a cut-off audit shows",
             "hset",

@@ -70,3 +70,17 @@ tell(vm_events, farm_events, event)
 return {'ok', ''}
 """
 )
+
+RESTORE = (
+    TELL
+    + """
+local vm, name, leases, vm_events, farm_events = unpack(KEYS)
+local id, record, lease, event = ARGV[1], cjson.decode(ARGV[2]), ARGV[3], ARGV[4]
+if redis.call('EXISTS', vm) == 1 then return 0 end
+redis.call('HSET', vm, unpack(record))
+redis.call('SET', name, id)
+redis.call('HSET', leases, id, lease)
+tell(vm_events, farm_events, event)
+return 1
+"""
+)

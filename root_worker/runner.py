@@ -10,12 +10,14 @@ from typing import Any
 
 from banger.contracts.audit import audit_key
 from banger.contracts.errors import BangerError
+from banger.contracts.inventory import INVENTORY_TTL_S, inventory_key
 from banger.contracts.journal import SERVING_TTL_S, Journal, serving_key
 from banger.contracts.queues import root_queue
 from banger.contracts.runner import Next, run_step
 from banger.contracts.tickets import Claims
 from root_worker.door import Door
 from root_worker.host import RootHost
+from root_worker.inventory import take_inventory
 from root_worker.stages import EFFECTS
 
 log = logging.getLogger("root_worker")
@@ -70,4 +72,6 @@ class RootRunner:
         host = self._host.policy.host
         self._door.keys()  # who cannot read whom to trust serves nobody, and says so
         self._client().hset(audit_key(host), mapping=self._door.audit.published())
+        found = take_inventory(self._host).model_dump_json()
+        self._client().set(inventory_key(host), found, ex=INVENTORY_TTL_S)
         self._client().set(serving_key(root_queue(host)), "1", ex=SERVING_TTL_S)

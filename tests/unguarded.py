@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
+from farm_box import answer
 from pyroute2 import IPRoute
 
 from banger.contracts.guest_filter import base_removal, script
@@ -18,3 +19,6 @@ def lift_the_guard(*vm_ids: str) -> None:
         for vm_id in vm_ids:
             (index,) = ip.link_lookup(ifname=tap_name(vm_id))
             ip.brport("set", index=index, **plain)
+            for entry in answer("bridge", "-j", "fdb", "show", "brport", tap_name(vm_id)):
+                if entry["mac"].startswith("02:fc:"):  # the guest's own, which the bridge will learn
+                    ip.fdb("del", ifindex=index, lladdr=entry["mac"])

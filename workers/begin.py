@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from banger.contracts.errors import BangerError
 from banger.pipelines import PIPELINES
 from banger.planning import calls
+from workers.intents import remember
 
 if TYPE_CHECKING:
     from banger.orders import Order
@@ -24,6 +25,7 @@ def run(farmhand: Farmhand, order: Order) -> None:
     job = farmhand.records.job(job_id)
     if job is None or job.state != "running":
         return  # an old message: the job is unwinding or over
+    remember(farmhand.host.paths, record, pipeline)
     steps = calls(pipeline, record, job, farmhand.host.network, farmhand.host.uid_base)
     if left := job.left_of(steps):
         farmhand.dispatch(left)

@@ -13,8 +13,8 @@ from celery import Celery
 from banger.connection import connect
 from banger.contracts.calls import StageCall
 from banger.contracts.errors import BangerError, InvalidInputError
-from banger.contracts.names import is_id
-from banger.contracts.queues import CONTROL, UNWIND, Direction, work_queue
+from banger.contracts.names import is_id, new_id
+from banger.contracts.queues import BEGIN, CONTROL, UNWIND, Direction, work_queue
 from banger.contracts.requests import StageRequest
 from banger.contracts.runner import Effect, Next, run_step
 from banger.contracts.stages import RENEWED_LEASE_S
@@ -22,13 +22,17 @@ from banger.dispatch import dispatch, send
 from banger.output import JobOutput
 from banger.records import Records
 from banger.settings import Settings
+from banger.states import State
 from banger.ticket_keys import private_key
+from workers import intents
 from workers.capacity import describe_host
 from workers.held_claims import HeldClaims
 from workers.host import StageContext, WorkHost
-from workers.reconcile import ring_again
+from workers.reconcile import look_after
+from workers.restore import restore
 from workers.spool import sweep
 from workers.stages import EFFECTS, update_spec
+from workers.vanished import Vanished
 
 log = logging.getLogger("banger.workers")
 
@@ -50,6 +54,7 @@ class Farmhand:
         self.host = WorkHost(
             settings.host, settings.paths, settings.network, settings.uid_base, settings.disk_backend
         )
+        self.vanished = Vanished()
         self._long = threading.BoundedSemaphore(max(1, settings.worker_threads - _SHORT_THREADS))
 
     def run(self, call: StageCall) -> tuple[Next, BangerError | None]:
@@ -72,7 +77,23 @@ class Farmhand:
             key: partial(_with, context, effect) for key, effect in EFFECTS.items()
         }
         effects["update_spec", "do"] = partial(_with, self.records, update_spec.do)
+        if call.final not in (None, State.GONE):
+            last = call.stage, call.direction
+            effects[last] = partial(self._and_remember, call, effects[last])
         return run_step(call, self.journal, effects)
+
+    def _and_remember(self, call: StageCall, effect: Effect, request: StageRequest) -> dict[str, Any] | None:
+        """Carry out a job's last step, and note what the VM is now before anybody is told."""
+        data = effect(request)
+        if record := self.records.get(call.vm_id):
+            settled = record.model_copy(update={"state": State(str(call.final)), "job": None})
+            intents.remember(self.host.paths, settled)
+        return data
+
+    def ring_begin(self, vm_id: str, pipeline: str, job: str | None = None) -> None:
+        """Have a job of this host's VM begun, or gone on with."""
+        order = {"vm": vm_id, "job": job or new_id(), "pipeline": pipeline, "params": {}}
+        send(self.app, BEGIN, work_queue(self.host.name), order)
 
     def dispatch(self, calls: Sequence[StageCall]) -> None:
         """Send the steps of a job of this host, those for root sealed with the host's key of the day."""
@@ -96,7 +117,7 @@ class Farmhand:
         for name, every_s, body in (
             ("heartbeat", _HEARTBEAT_S, self.beat),
             ("claims", _RENEW_S, self.journal.renew_all),
-            ("reconcile", _RECONCILE_S, partial(ring_again, self)),
+            ("reconcile", _RECONCILE_S, partial(look_after, self)),
             ("spool", _RECONCILE_S, partial(sweep, self.host, self.records)),
         ):
             threading.Thread(target=self._repeat, args=(every_s, body), name=name, daemon=True).start()
@@ -106,8 +127,14 @@ class Farmhand:
         self.host.stopping.set()
 
     def beat(self) -> None:
-        """Say what this host has and which queues are served: none while nothing can be asked of root."""
+        """Say what this host has and which queues are served: none while nothing can be asked of root.
+
+        A host that Redis does not know, or not any more, tells first which VMs it has: their slots and names
+        are taken before anything is placed here.
+        """
         private_key(self.host.paths)
+        if not self.records.knows_host(self.host.name) and not restore(self):
+            return
         self.records.publish_host(describe_host(self.settings))
         self.records.publish_serving(work_queue(self.host.name))
         self.records.publish_serving(CONTROL)

@@ -6,36 +6,42 @@ VMs whose time to live is over are deleted here too, after the job that is at th
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING
 
-from banger.contracts.names import new_id
-from banger.contracts.queues import BEGIN, work_queue
-from banger.dispatch import send
 from banger.events import Events
-from banger.pipelines import DELETE, PIPELINES
+from banger.pipelines import DELETE, KILL, PIPELINES
 from banger.states import State
+from workers.intents import remember
 
 if TYPE_CHECKING:
     from banger.records import Job, Record
     from workers.farmhand import Farmhand
+
+log = logging.getLogger("banger.reconcile")
 
 _STILL_S = 30.0
 _MOST_DOUBLINGS = 5  # a quarter of an hour
 _TRY_AGAIN_S = 600.0
 
 
-def ring_again(farmhand: Farmhand) -> None:
+def look_after(farmhand: Farmhand) -> None:
     """Look once at every VM of this host."""
     now = time.time()
-    for record in farmhand.records.all():
-        if record.host != farmhand.host.name:
-            continue
+    ours = [record for record in farmhand.records.all() if record.host == farmhand.host.name]
+    for record in ours:
         job = farmhand.records.job(record.job) if record.job else None
+        if record.job is None and record.slot is not None:
+            remember(farmhand.host.paths, record)
         if record.expires_at is not None and record.expires_at < now:
             _expire(farmhand, record, job, now)
         if job is not None and stands_still(job, now):
             _ring(farmhand, record, job)
+    if inventory := farmhand.records.inventory(farmhand.host.name):
+        for record in farmhand.vanished.of(ours, inventory):
+            log.warning("the VMM of VM %s (%s) is gone", record.id, record.name)
+            farmhand.ring_begin(record.id, KILL.name)
 
 
 def stands_still(job: Job, now: float) -> bool:
@@ -54,7 +60,7 @@ def _expire(farmhand: Farmhand, record: Record, job: Job | None, now: float) -> 
         if PIPELINES[job.pipeline].cancellable:
             farmhand.records.cancel(job.id)
     elif record.state is not State.ERROR or _quiet_s(farmhand, record, now) > _TRY_AGAIN_S:
-        _begin(farmhand, record.id, new_id(), DELETE.name)
+        farmhand.ring_begin(record.id, DELETE.name)
 
 
 def _quiet_s(farmhand: Farmhand, record: Record, now: float) -> float:
@@ -67,13 +73,4 @@ def _ring(farmhand: Farmhand, record: Record, job: Job) -> None:
     if job.state == "unwinding":
         farmhand.ring_unwind(job.id)
     elif job.state == "running":
-        _begin(farmhand, record.id, job.id, job.pipeline)
-
-
-def _begin(farmhand: Farmhand, vm_id: str, job: str, pipeline: str) -> None:
-    send(
-        farmhand.app,
-        BEGIN,
-        work_queue(farmhand.host.name),
-        {"vm": vm_id, "job": job, "pipeline": pipeline, "params": {}},
-    )
+        farmhand.ring_begin(record.id, job.pipeline, job.id)

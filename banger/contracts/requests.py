@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from banger.contracts.names import ImageId, JobId, KernelId, VmId, VmName
+from banger.contracts.names import ImageId, JobId, KernelId, VmId
 
 MAX_GUEST_FILES = 64
 MAX_GUEST_FILE_BYTES = 64 * 1024
@@ -58,11 +58,10 @@ class Mount(Frozen):
 
 
 class OverlayRequest(StageRequest):
-    """Make the VM's directory, intent file, host key and sparse overlay file."""
+    """Make the VM's directory, host key and sparse overlay file."""
 
     image: ImageId
     overlay_mib: SizeMib
-    name: VmName | None = None  # for the intent file: what the VM is called when Redis has forgotten it
 
 
 class WorkDiskRequest(StageRequest):

@@ -48,6 +48,16 @@ def held(uid: int | None) -> Iterator[list[Process]]:
         yield found
 
 
+def live_uids() -> set[int]:
+    """Return the uids under which anything lives; what is a zombie does not."""
+    found = set()
+    for entry in os.scandir("/proc"):
+        with contextlib.suppress(ProcessLookupError):
+            if entry.name.isdigit() and b"\nState:\tZ" not in (status := _status(int(entry.name))):
+                found.add(_uid_in(status))
+    return found
+
+
 def require_none(host: RootHost, entry: Entry) -> None:
     """Raise StageFailedError while anything of the VM lives."""
     with held(host.uid(entry)) as alive:
@@ -103,9 +113,16 @@ def _ended(pidfd: int, wait_s: float) -> bool:
 
 def _uid(pid: int) -> int:
     """Return a process's uid. Not by the owner of /proc/PID: a process can make that root's."""
+    return _uid_in(_status(pid))
+
+
+def _status(pid: int) -> bytes:
     try:
         with open(f"/proc/{pid}/status", "rb", buffering=0) as file:  # noqa: PTH123  (a path takes as long again)
-            status = file.read(1024)
+            return file.read(1024)
     except FileNotFoundError as error:
         raise ProcessLookupError(f"there is no process {pid}") from error
+
+
+def _uid_in(status: bytes) -> int:
     return int(status.partition(b"\nUid:")[2].split(maxsplit=1)[0])

@@ -11,7 +11,6 @@ from pathlib import Path
 import disks
 import pytest
 
-from banger.contracts import intent
 from banger.contracts.errors import (
     ImageDamagedError,
     InvalidInputError,
@@ -90,7 +89,7 @@ def image(paths: HostPaths) -> str:
 
 
 def overlay_request(image: str, overlay_mib: int = 64) -> OverlayRequest:
-    return OverlayRequest(vm_id=disks.VM, generation=1, image=image, overlay_mib=overlay_mib, name="dev")
+    return OverlayRequest(vm_id=disks.VM, generation=1, image=image, overlay_mib=overlay_mib)
 
 
 def work_disk_request(disk_mib: int) -> WorkDiskRequest:
@@ -119,7 +118,6 @@ def test_the_vms_directory_holds_all_that_later_stages_need(paths: HostPaths, im
     modes = {path.name: path.stat().st_mode & 0o7777 for path in (vm, *vm.iterdir())}
     assert modes == {
         disks.VM: 0o711,
-        "intent.json": 0o600,
         "known_hosts": 0o644,
         "overlay.img": 0o600,
         "ssh_host_ed25519_key": 0o600,
@@ -128,8 +126,6 @@ def test_the_vms_directory_holds_all_that_later_stages_need(paths: HostPaths, im
     alias, kind, material = paths.known_hosts(disks.VM).read_text().split()
     assert alias == f"banger-{disks.VM}"
     assert (vm / "ssh_host_ed25519_key.pub").read_text() == f"{kind} {material} {alias}\n"
-    written = intent.read(paths.intent(disks.VM).read_bytes())
-    assert (written.vm_id, written.name, written.image) == (disks.VM, "dev", image)
 
 
 def test_a_second_do_keeps_the_key_and_the_overlay(paths: HostPaths, image: str) -> None:
@@ -209,11 +205,6 @@ def test_a_copy_that_does_not_fit_says_both_sizes_and_leaves_nothing(xfs: Path) 
     assert "is free" in caught.value.details
     assert not list(paths.vm(disks.VM).glob("overlay*"))
     overlay.do(overlay_request(image), disks.context(paths))
-
-
-def test_a_damaged_intent_says_so() -> None:
-    with pytest.raises(StageFailedError):
-        intent.read(b"{}")
 
 
 # --- work disk -----------------------------------------------------------------------------------

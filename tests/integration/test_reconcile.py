@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
@@ -11,13 +11,16 @@ from farm_facts import IMAGE, JOB, VM, host, spec
 
 from banger.connection import FarmRedis
 from banger.contracts.errors import StageFailedError
-from banger.contracts.journal import Journal, job_key
+from banger.contracts.inventory import FoundVm, Inventory, inventory_key
+from banger.contracts.journal import Journal, job_key, vm_key
+from banger.contracts.names import HostPaths
 from banger.pipelines import CREATE_STOPPED, DELETE
 from banger.planning import calls
 from banger.records import Records
 from banger.states import State
-from workers import reconcile
+from workers import intents, reconcile
 from workers.farmhand import Farmhand
+from workers.vanished import Vanished
 
 pytestmark = pytest.mark.integration
 
@@ -28,17 +31,22 @@ class World(NamedTuple):
     records: Records
     journal: Journal
     sent: Sent
+    paths: HostPaths
+    vanished: Vanished
 
     def look(self) -> Sent:
         """Let reconcile look once; return what it sent."""
         self.sent.clear()
         farmhand = SimpleNamespace(
-            app=None,
             records=self.records,
-            host=SimpleNamespace(name="here"),
+            host=SimpleNamespace(name="here", paths=self.paths),
             ring_unwind=lambda job: self.sent.append(("unwind", {"job": job})),
+            ring_begin=lambda vm, pipeline, job=None: self.sent.append(
+                ("begin", {"vm": vm, "pipeline": pipeline, "job": job})
+            ),
+            vanished=self.vanished,
         )
-        reconcile.ring_again(cast("Farmhand", farmhand))
+        reconcile.look_after(cast("Farmhand", farmhand))
         return self.sent
 
     def make(self, *, ended: bool = True, **wanted: Any) -> None:
@@ -66,14 +74,10 @@ class World(NamedTuple):
 
 
 @pytest.fixture
-def world(redis_client: FarmRedis, monkeypatch: pytest.MonkeyPatch) -> World:
-    sent: Sent = []
-    monkeypatch.setattr(
-        reconcile,
-        "send",
-        lambda _app, task, _queue, payload: sent.append((task, json.loads(json.dumps(payload)))),
-    )
-    return World(Records(redis_client), Journal(redis_client), sent)
+def world(redis_client: FarmRedis, tmp_path: Path) -> World:
+    paths = HostPaths(tmp_path, tmp_path / "run")
+    paths.vm(VM).mkdir(parents=True)
+    return World(Records(redis_client), Journal(redis_client), [], paths, Vanished())
 
 
 def test_a_job_is_rung_again_when_nothing_came_of_it_for_a_while(world: World) -> None:
@@ -81,7 +85,7 @@ def test_a_job_is_rung_again_when_nothing_came_of_it_for_a_while(world: World) -
     assert world.look() == []
     world.forget(31)
     ((task, payload),) = world.look()
-    assert (task, payload["job"], payload["pipeline"]) == ("banger.work.begin", JOB, "create-stopped")
+    assert (task, payload["job"], payload["pipeline"]) == ("begin", JOB, "create-stopped")
     world.forget(31)
     assert world.look() == [], "the ring itself counts, and the next is due later"
     world.forget(60)
@@ -110,3 +114,29 @@ def test_a_delete_that_failed_is_tried_again_after_a_while_only(
     assert world.look() == []
     monkeypatch.setattr(reconcile, "_TRY_AGAIN_S", -1.0)
     assert len(world.look()) == 1
+
+
+def test_what_has_come_to_rest_is_remembered_on_the_host(world: World) -> None:
+    world.make()
+    world.look()
+    assert intents.recall(world.paths, VM) == world.records.get(VM)
+
+
+def test_a_vm_whose_vmm_has_vanished_is_stopped_when_that_was_seen_twice(world: World) -> None:
+    world.make()
+    client: Any = world.records.redis
+    client.hset(vm_key(VM), "state", "running")
+
+    def found(at: float, *, alive: bool) -> Sent:
+        vm = FoundVm(vm_id=VM, generation=1, slot=2, alive=alive)
+        client.set(inventory_key("here"), Inventory(at=at, vms=(vm,)).model_dump_json())
+        return world.look()
+
+    assert found(100, alive=False) == []
+    assert found(102, alive=False) == []
+    assert found(103, alive=True) == []  # it was only being started
+    assert found(104, alive=False) == []
+    client.delete(inventory_key("here"))
+    assert world.look() == []  # nothing is known, so nothing is done
+    ((_, begun),) = found(109, alive=False)
+    assert (begun["vm"], begun["pipeline"]) == (VM, "kill")

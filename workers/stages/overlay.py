@@ -1,4 +1,4 @@
-"""Stage ``overlay``: the VM's directory, its intent, its SSH host key, and the file for its changes.
+"""Stage ``overlay``: the VM's directory, its SSH host key, and the file for its changes.
 
 That file is the whole system disk, a clone of the image's root file system, or, for dm-snapshot, nothing but
 a hole for the kernel to fill: root tells them apart by that.
@@ -19,7 +19,6 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from banger.contracts.errors import InvalidInputError, StageFailedError
-from banger.contracts.intent import Intent
 from banger.contracts.names import link_alias
 from banger.contracts.requests import OverlayRequest, UndoRequest
 from banger.contracts.sizes import format_mib
@@ -41,8 +40,6 @@ def do(request: OverlayRequest, ctx: StageContext) -> None:
     directory = paths.vm(request.vm_id)
     directory.mkdir(exist_ok=True)
     directory.chmod(0o711)  # others pass through to the files they own, and see no names
-    with new_file(paths.intent(request.vm_id), 0o600) as scratch:
-        scratch.write_bytes(Intent.of(request).model_dump_json().encode())
     alias = link_alias(request.vm_id)
     public = _make_host_key(paths.host_key(request.vm_id), alias)
     with new_file(paths.known_hosts(request.vm_id), 0o644) as scratch:

@@ -1,0 +1,66 @@
+"""Redis forgets everything: the farm knows again what its hosts have, within seconds."""
+
+from __future__ import annotations
+
+import pytest
+from farm_box import eventually
+from faulty_farm import Fault, FaultyFarm
+
+from banger.contracts.errors import NotFoundError
+from banger.contracts.journal import name_key, vm_key
+
+pytestmark = pytest.mark.integration
+
+
+def lose_everything(faulty: FaultyFarm) -> None:
+    faulty.box.admin.redis.flushall()
+    eventually(lambda: faulty.box.admin.knows_host(faulty.box.settings.host))
+
+
+def test_stopped_vms_are_there_again_with_name_slot_and_spec(faulty: FaultyFarm) -> None:
+    farm = faulty.box.farm
+    made = [farm.create(f"kept{number}", start=False, memory_mib=128 + number) for number in range(3)]
+    lose_everything(faulty)
+    assert farm.list() == made
+    other = farm.create("other", start=False)
+    assert other.slot not in {record.slot for record in made}
+    for record in (*made, other):
+        farm.delete(record.name)
+    assert not faulty.box.traces()
+
+
+def test_what_was_half_made_is_removed(faulty: FaultyFarm) -> None:
+    farm = faulty.box.farm
+    faulty.expect(Fault("work_disk", "before", "hold"))
+    submission = farm.submit_create(farm.spec("half"), start=False)
+    eventually(lambda: (faulty.box.paths.overlay(submission.vm_id)).exists())
+    lose_everything(faulty)
+    faulty.mend()
+    eventually(lambda: not faulty.box.traces())
+    with pytest.raises(NotFoundError):
+        farm.show("half")
+
+
+def test_a_vm_that_root_alone_knows_of_is_removed(faulty: FaultyFarm) -> None:
+    farm = faulty.box.farm
+    faulty.expect(Fault("overlay", "before", "hold"))
+    submission = farm.submit_create(farm.spec("early"), start=False)
+    eventually(lambda: (faulty.box.paths.registry / f"{submission.vm_id}.json").exists())
+    (faulty.box.paths.intent(submission.vm_id)).unlink()
+    faulty.box.paths.vm(submission.vm_id).rmdir()
+    lose_everything(faulty)
+    faulty.mend()
+    eventually(lambda: not faulty.box.traces())
+
+
+def test_a_name_that_was_taken_meanwhile_stays_its_new_owners(faulty: FaultyFarm) -> None:
+    farm, records = faulty.box.farm, faulty.box.admin
+    old = farm.create("same", start=False)
+    records.redis.delete(vm_key(old.id), name_key("same"))
+    new = farm.create("same", start=False)
+    records.restore(old)
+    assert farm.show("same").id == new.id
+    assert farm.show(old.id).name == f"same-{old.id}"
+    for record in (old, new):
+        farm.delete(record.id)
+    assert not faulty.box.traces()

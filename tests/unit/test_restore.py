@@ -1,0 +1,67 @@
+"""What becomes of a VM that the farm has forgotten and its host has not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from farm_facts import NETWORK, VM, record, spec
+
+from banger.contracts.inventory import FoundVm
+from banger.contracts.names import HostPaths
+from banger.pipelines import CREATE, DELETE
+from banger.states import State
+from workers import intents
+from workers.host import WorkHost
+from workers.restore import now, stray
+
+TABLE = [
+    # intended, alive, becomes, and is deleted
+    (State.RUNNING, True, State.RUNNING, False),
+    (State.RUNNING, False, State.STOPPED, False),
+    (State.STOPPED, False, State.STOPPED, False),
+    (State.STOPPED, True, State.RUNNING, False),
+    (State.STARTING, True, State.RUNNING, False),
+    (State.STARTING, False, State.STOPPED, False),
+    (State.STOPPING, True, State.RUNNING, False),
+    (State.STOPPING, False, State.STOPPED, False),
+    (State.CHANGING, False, State.STOPPED, False),
+    (State.ERROR, False, State.ERROR, False),
+    (State.CREATING, False, State.ERROR, True),
+    (State.CREATING, True, State.RUNNING, False),
+    (State.DELETING, False, State.ERROR, True),
+    (State.DELETING, True, State.ERROR, True),
+]
+
+
+@pytest.mark.parametrize(("intended", "alive", "becomes", "deleted"), TABLE)
+def test_the_state_is_what_is_found(intended: State, alive: bool, becomes: State, deleted: bool) -> None:
+    assert now(record(state=intended), alive=alive) == (becomes, deleted)
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_what_a_command_had_for_itself_is_removed(alive: bool) -> None:
+    assert now(record(state=State.RUNNING, spec=spec(ephemeral=True)), alive=alive) == (State.ERROR, True)
+
+
+def test_what_root_alone_knows_of_can_be_removed(tmp_path: Path) -> None:
+    host = WorkHost("here", HostPaths(tmp_path, tmp_path), NETWORK, 300_000, "copy")
+    found = stray(FoundVm(vm_id=VM, generation=3, slot=5, alive=False), host)
+    assert (found.id, found.generation, found.slot, found.address) == (VM, 3, 5, "172.16.0.5")
+    assert now(found, alive=False) == (State.ERROR, True)
+
+
+def test_an_intent_is_written_for_what_is_made_and_never_for_what_is_gone(tmp_path: Path) -> None:
+    paths = HostPaths(tmp_path, tmp_path / "run")
+    paths.vms.mkdir()
+    intents.remember(paths, record(), DELETE)
+    assert list(paths.vms.iterdir()) == []
+    intents.remember(paths, record(), CREATE)
+    assert list(intents.all_of_them(paths)) == [record()]
+    stopped = record(state=State.STOPPED, job=None)
+    intents.remember(paths, stopped)
+    assert intents.recall(paths, VM) == stopped
+    paths.intent(VM).write_text("{")
+    assert intents.recall(paths, VM) is None
+    (paths.vms / "lost+found").mkdir()
+    assert list(intents.all_of_them(paths)) == []

@@ -1,0 +1,55 @@
+"""The intent files: what this host was last told of each VM, so that the farm can be told when it forgets.
+
+Written before the first ticket of a job is sealed, and again when the VM has come to rest.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from banger.contracts.errors import StageFailedError
+from banger.contracts.names import HostPaths, is_id
+from banger.pipelines import Pipeline
+from banger.records import Record
+from workers.new_file import new_file
+
+log = logging.getLogger("banger.intents")
+
+
+def remember(paths: HostPaths, record: Record, pipeline: Pipeline | None = None) -> None:
+    """Write a VM's intent file, where its directory is there or the pipeline is about to make it.
+
+    A full disk is no reason not to go on: what frees it is a job as well.
+    """
+    directory = paths.vm(record.id)
+    if not directory.exists():
+        if pipeline is None or ("do", "overlay") not in pipeline.rows:
+            return
+        directory.mkdir(exist_ok=True)
+        directory.chmod(0o711)  # others pass through to the files they own, and see no names
+    if recall(paths, record.id) == record:
+        return
+    try:
+        with new_file(paths.intent(record.id), 0o600) as scratch:
+            scratch.write_text(record.model_dump_json())
+    except StageFailedError as error:
+        log.warning("%s", error.brief)
+
+
+def recall(paths: HostPaths, vm_id: str) -> Record | None:
+    """Return what a VM's intent file says; None where there is none, or it cannot be read."""
+    try:
+        return Record.model_validate_json(paths.intent(vm_id).read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        log.warning("the intent file of VM %s cannot be read", vm_id)
+        return None
+
+
+def all_of_them(paths: HostPaths) -> Iterator[Record]:
+    """Yield the intents of this host."""
+    for directory in sorted(paths.vms.iterdir()):
+        if is_id(directory.name) and (record := recall(paths, directory.name)):
+            yield record
