@@ -11,16 +11,8 @@ from root_worker.vmm.processes import live_uids
 
 def take_inventory(host: RootHost) -> Inventory:
     """Return what there is. Changes nothing."""
-    entries, alive = host.registry.entries(), live_uids()
-    return Inventory(
-        at=time.time(),
-        vms=tuple(
-            FoundVm(
-                vm_id=entry.vm_id,
-                generation=entry.generation,
-                slot=entry.slot,
-                alive=host.uid(entry) in alive,
-            )
-            for entry in entries
-        ),
-    )
+    alive, vms = live_uids(), []
+    for entry in host.registry.entries():
+        known = entry.model_dump(include={"vm_id", "generation", "slot"})
+        vms.append(FoundVm(**known, alive=host.uid(entry) in alive))
+    return Inventory(at=time.time(), vms=tuple(vms))

@@ -69,9 +69,7 @@ class RootRunner:
                 return
 
     def _beat(self) -> None:
-        host = self._host.policy.host
-        self._door.keys()  # who cannot read whom to trust serves nobody, and says so
-        self._client().hset(audit_key(host), mapping=self._door.audit.published())
-        found = take_inventory(self._host).model_dump_json()
-        self._client().set(inventory_key(host), found, ex=INVENTORY_TTL_S)
-        self._client().set(serving_key(root_queue(host)), "1", ex=SERVING_TTL_S)
+        host, client = self._host.policy.host, self._client()
+        client.hset(audit_key(host), mapping=self._door.audit.published())
+        client.set(inventory_key(host), take_inventory(self._host).model_dump_json(), ex=INVENTORY_TTL_S)
+        client.set(serving_key(root_queue(host)), "1", ex=SERVING_TTL_S)

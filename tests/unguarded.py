@@ -20,5 +20,6 @@ def lift_the_guard(*vm_ids: str) -> None:
             (index,) = ip.link_lookup(ifname=tap_name(vm_id))
             ip.brport("set", index=index, **plain)
             for entry in answer("bridge", "-j", "fdb", "show", "brport", tap_name(vm_id)):
-                if entry["mac"].startswith("02:fc:"):  # the guest's own, which the bridge will learn
-                    ip.fdb("del", ifindex=index, lladdr=entry["mac"])
+                if "master" in entry and entry["mac"].startswith("02:fc:"):  # the bridge will learn it
+                    own = ("bridge", "fdb", "del", entry["mac"], "dev", tap_name(vm_id), "master")
+                    subprocess.run(own, check=True)
