@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from banger.contracts.requests import AdmitRequest, UndoRequest
 from root_worker.host import RootHost
+from root_worker.ops import system_disk
 from root_worker.registry import Entry
 from root_worker.sink import admitted, fenced
 from root_worker.vmm import processes
@@ -16,6 +17,7 @@ def do(request: AdmitRequest, host: RootHost, entry: Entry) -> None:
 
 @fenced
 def undo(request: UndoRequest, host: RootHost, entry: Entry) -> None:
-    """Forget the VM. Refused while its VMM lives: its slot must not be another's then."""
+    """Forget the VM. Refused while its VMM lives, or its disk is attached: nobody could remove that then."""
     processes.require_none(host, entry)
+    system_disk.detach(host, entry)
     host.registry.forget(request.vm_id)

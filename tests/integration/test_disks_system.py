@@ -10,11 +10,17 @@ from pathlib import Path
 import disks
 import pytest
 
-from banger.contracts.errors import BangerError, PolicyError, StageFailedError, StaleGenerationError
+from banger.contracts.errors import (
+    BangerError,
+    PolicyError,
+    StageFailedError,
+    StaleGenerationError,
+    ToolFailedError,
+)
 from banger.contracts.requests import GuestFile
 from root_worker.host import RootHost
 from root_worker.ops import dm_snapshot, loop
-from root_worker.stages import attach_system_disk, patch_rootfs
+from root_worker.stages import admit, attach_system_disk, patch_rootfs
 
 pytestmark = pytest.mark.integration
 
@@ -126,6 +132,24 @@ def test_nor_one_that_the_worker_still_has_open(host: RootHost, snapshots: set[s
     assert snapshots == set()
     attach(host)
     assert snapshots == {disks.VM}
+
+
+def test_a_vm_whose_disk_could_not_be_detached_is_not_forgotten(
+    host: RootHost, snapshots: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disks.make_empty_overlay(host.paths)
+    attach(host)
+
+    def busy(*_: object) -> None:
+        raise ToolFailedError("dmsetup ended with 1")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(dm_snapshot, "detach", busy)
+        with pytest.raises(ToolFailedError):
+            admit.undo(disks.undo_request(), host)
+    admit.undo(disks.undo_request(), host)
+    assert snapshots == set()
+    assert host.registry.get(disks.VM) is None
 
 
 def test_what_bears_the_name_of_a_vm_that_root_does_not_know_stays(
