@@ -11,6 +11,7 @@ start (8 ms), before every VM's VMM, and memory in every VM's keeper.
 
 from __future__ import annotations
 
+import _ctypes  # what calls in ctypes, all of which takes 3 ms
 import _signal  # type: ignore[import-not-found]  # what signal is made of, without its enums
 import marshal
 import os
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 65536
 MAX_OPEN_FILES = 1024
+PR_SET_DUMPABLE = 4
 
 
 def main() -> int:
@@ -34,6 +36,7 @@ def main() -> int:
         os.close(fd)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_OPEN_FILES, MAX_OPEN_FILES))
+    become_untraceable()
     answer, report = os.pipe()
     if leader := os.fork():
         os.close(report)
@@ -49,6 +52,13 @@ def main() -> int:
         sys.excepthook(*sys.exc_info())  # to the first process's stderr, while it is there
     finally:
         os._exit(0)
+
+
+def become_untraceable() -> None:
+    """Let no process of our uid trace us: the VMM could do as us what its seccomp filter forbids itself."""
+    libc = _ctypes.dlopen(None, os.RTLD_NOW)  # type: ignore[arg-type]  # ourselves, as ctypes does it
+    if _ctypes.call_function(_ctypes.dlsym(libc, "prctl"), (PR_SET_DUMPABLE, 0, 0, 0, 0)):
+        raise OSError("prctl failed")
 
 
 def keep(plan: dict[str, Any], report: int) -> None:

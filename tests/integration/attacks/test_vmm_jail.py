@@ -156,6 +156,19 @@ def test_a_vmm_and_its_keeper_have_no_capability_and_get_none(host):
     processes.end(UID, "KILL")
 
 
+TRACE = {"trace its keeper": "answer(libc.ptrace(0x4206, os.getppid(), 0, 0))"}
+STARTS = "import subprocess, sys; subprocess.run(sys.argv[1:], check=True)"
+
+
+def test_a_vmm_cannot_act_as_its_keeper_which_no_filter_confines(host, image):
+    parent = ("/usr/bin/python3", "-I", "-S", "-c", STARTS, *probe(image, TRACE))
+    outside = subprocess.run(parent, user=UID, group=UID, capture_output=True, check=True)
+    yama = Path("/proc/sys/kernel/yama/ptrace_scope")  # Debian's kernel leaves it at 0
+    if not yama.exists() or yama.read_text() == "0\n":
+        assert json.loads(outside.stdout) == {"trace its keeper": "done"}
+    assert answers(host, image, TRACE) == {"trace its keeper": "EPERM"}
+
+
 HIDES = """
 import ctypes, os, signal, time
 libc = ctypes.CDLL(None)
