@@ -70,6 +70,7 @@ class RootRunner:
 
     def _beat(self) -> None:
         host, client = self._host.policy.host, self._client()
+        self._door.keys()  # who cannot read whom to trust serves nobody, and says so
         client.hset(audit_key(host), mapping=self._door.audit.published())
         client.set(inventory_key(host), take_inventory(self._host).model_dump_json(), ex=INVENTORY_TTL_S)
         client.set(serving_key(root_queue(host)), "1", ex=SERVING_TTL_S)
