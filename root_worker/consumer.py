@@ -53,12 +53,10 @@ class RootConsumer(Consumer):
         self.refuse(message, "no message of a task")
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
-        """Refuse a task that root does not have."""
-        self.refuse(message, "a task that root does not have")
+        """Refuse a task that root does not have, or a message that makes no request."""
+        self.refuse(message, f"no request that root can be asked: {exc}")
 
-    def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
-        """Refuse a message that makes no request."""
-        self.refuse(message, exc)
+    on_invalid_task = on_unknown_task
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """Refuse a body that is not JSON."""

@@ -40,10 +40,10 @@ def held(uid: int | None) -> Iterator[list[Process]]:
         found = []
         for pid in [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()]:
             with contextlib.suppress(ProcessLookupError):
-                if _uid(pid) == uid:
+                if _uid(_status(pid)) == uid:
                     pidfd = os.pidfd_open(pid)
                     stack.callback(os.close, pidfd)
-                    if _uid(pid) == uid and not _ended(pidfd, 0):
+                    if _uid(_status(pid)) == uid and not _ended(pidfd, 0):
                         found.append(Process(pid, pidfd, os.getsid(pid) == pid))
         yield found
 
@@ -54,7 +54,7 @@ def live_uids() -> set[int]:
     for entry in os.scandir("/proc"):
         with contextlib.suppress(ProcessLookupError):
             if entry.name.isdigit() and b"\nState:\tZ" not in (status := _status(int(entry.name))):
-                found.add(_uid_in(status))
+                found.add(_uid(status))
     return found
 
 
@@ -111,11 +111,6 @@ def _ended(pidfd: int, wait_s: float) -> bool:
     return bool(poll.poll(wait_s * 1000))
 
 
-def _uid(pid: int) -> int:
-    """Return a process's uid. Not by the owner of /proc/PID: a process can make that root's."""
-    return _uid_in(_status(pid))
-
-
 def _status(pid: int) -> bytes:
     try:
         with open(f"/proc/{pid}/status", "rb", buffering=0) as file:  # noqa: PTH123  (a path takes as long again)
@@ -124,5 +119,6 @@ def _status(pid: int) -> bytes:
         raise ProcessLookupError(f"there is no process {pid}") from error
 
 
-def _uid_in(status: bytes) -> int:
+def _uid(status: bytes) -> int:
+    """Return a process's uid. Not by the owner of /proc/PID: a process can make that root's."""
     return int(status.partition(b"\nUid:")[2].split(maxsplit=1)[0])
