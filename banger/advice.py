@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-START = "`sudo banger farm up` starts the farm; where systemd has it, `sudo banger system restart`."
+START = "`sudo banger farm up` starts or mends the farm; where systemd has it, `sudo banger system restart`."
 MEND = "`sudo banger farm up` mends it; where systemd has the farm, `sudo banger system install`."
 LOOK = f"`sudo banger doctor` tells why. {START}"
 OWNER = (

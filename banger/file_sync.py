@@ -39,7 +39,7 @@ def bundle_of(entries: Sequence[SyncEntry], home: Path) -> Bundle:
     except ValidationError as error:
         raise InvalidInputError(
             "the files of file_sync do not go together",
-            details="; ".join(complaints(error)).removeprefix(": "),
+            details="; ".join(complaints(error)),
             resolution="`banger config show` tells which file the entries are in.",
         ) from None
 
