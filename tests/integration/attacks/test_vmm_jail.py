@@ -101,12 +101,11 @@ def probe(image: Path, attempts: dict[str, str]) -> tuple[str, ...]:
 
 def answers(host: RootHost, image: Path, attempts: dict[str, str]) -> Any:
     """Return what the probe says as a VMM."""
-    run(host, *probe(image, attempts))
-    eventually(lambda: "[banger] the VMM exited" in log_of(host))
-    said = log_of(host).splitlines()[0]
     for path in host.paths.vm(VM).glob("serial.log*"):
         path.unlink()
-    return json.loads(said)
+    run(host, *probe(image, attempts))
+    eventually(lambda: "[banger] the VMM exited" in log_of(host))
+    return json.loads(log_of(host).splitlines()[0])
 
 
 @pytest.mark.usefixtures("queue")
