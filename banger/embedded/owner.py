@@ -81,6 +81,8 @@ def _equip(owner: pwd.struct_passwd, settings: Settings, credentials: Credential
 
     argv = drop_to(owner, (sys.executable, "-m", "banger.embedded.owner_home"))
     covers = plan_covers(code_paths(), (), enterable)
+    if covers:  # `farm up` has made it already, systemd has no use for it
+        farm_paths(settings).staging.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         said = run(
             covered_argv(argv, covers, farm_paths(settings).staging),

@@ -90,10 +90,11 @@ def test_a_pid_that_became_a_strangers_while_we_looked_is_left_alone(monkeypatch
     """At first it reads as the VM's; when its pidfd is open, it is another's already."""
     asked: list[int] = []
 
-    def changing(pid: int) -> int:
+    def changing(pid: int) -> bytes:
         asked.append(pid)
-        return 300_007 if pid == os.getpid() and asked.count(pid) == 1 else US
+        uid = 300_007 if pid == os.getpid() and asked.count(pid) == 1 else US
+        return f"Name:\tpytest\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n".encode()
 
-    monkeypatch.setattr(processes, "_uid", changing)
+    monkeypatch.setattr(processes, "_status", changing)
     assert alive(300_007) == {}
     assert asked.count(os.getpid()) == 2

@@ -203,7 +203,7 @@ def test_nobody_is_let_in_without_a_name_or_with_anothers_password(users: Users,
     port = urlsplit(redis_url).port
     assert port is not None
     for who in ({}, {"username": "cli", "password": "not the one"}, {"password": "not the one"}):
-        stranger = redis.Redis(port=port, retry=Retry(NoBackoff(), 0), **who)
+        stranger = redis.Redis("127.0.0.1", port, retry=Retry(NoBackoff(), 0), **who)
         with stranger, pytest.raises(redis.AuthenticationError):
             stranger.ping()
 

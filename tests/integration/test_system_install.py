@@ -262,7 +262,7 @@ def test_what_a_broken_off_installation_has_made_can_be_purged_all_the_same(box:
 def test_who_is_not_root_is_told_so(installed: SystemBox) -> None:
     """The status is everybody's."""
     box = installed
-    if "Permission denied" in box.as_nobody("--version").err:
+    if box.as_nobody("--version").code != 0:
         pytest.skip("this clone is closed to other users")
     for verb in ("install", "restart", "uninstall"):
         ended = box.as_nobody("system", verb)
