@@ -37,6 +37,7 @@ from workers.vanished import Vanished
 log = logging.getLogger("banger.workers")
 
 _HEARTBEAT_S = 2.0
+_ROOT_POLL_S = 0.1  # root says what there is a moment after its start
 _RECONCILE_S = 10.0
 _RENEW_S = RENEWED_LEASE_S / 4
 _SHORT_THREADS = 24  # kept free of waits and commands, so that short stages are never behind them
@@ -133,8 +134,9 @@ class Farmhand:
         are taken before anything is placed here.
         """
         private_key(self.host.paths)
-        if not self.records.knows_host(self.host.name) and not restore(self):
-            return
+        while not self.records.knows_host(self.host.name) and not restore(self):
+            if self.host.stopping.wait(_ROOT_POLL_S):
+                return
         self.records.publish_host(describe_host(self.settings))
         self.records.publish_serving(work_queue(self.host.name))
         self.records.publish_serving(CONTROL)

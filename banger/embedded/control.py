@@ -17,7 +17,9 @@ from urllib.parse import urlsplit
 
 from banger import disk_backend
 from banger.accelerator import probe
-from banger.contracts.errors import BangerError, ConflictError
+from banger.connection import connect
+from banger.contracts.errors import BangerError, ConflictError, UnavailableError
+from banger.contracts.queues import CONTROL, root_queue, work_queue
 from banger.embedded import credentials, layout, owner
 from banger.embedded import logs as log_files
 from banger.embedded.account import worker_account
@@ -29,12 +31,14 @@ from banger.embedded.services import farm_plan
 from banger.embedded.supervisor import supervise
 from banger.embedded.view import Cover, code_paths, may_enter, plan_covers
 from banger.privilege import require_root
+from banger.records import Records
 from banger.settings import Settings
 from banger.shell import run
 
 __all__ = ["LogLine", "down", "logs", "status", "up"]
 
 UP_DEADLINE_S = 60.0
+SERVED_DEADLINE_S = 5.0
 DOWN_DEADLINE_S = 20.0
 MAX_FAILED_STARTS = 2
 POLL_S = 0.05
@@ -60,7 +64,7 @@ def up(
         if holder(farm_paths(settings).lock_file) is not None:
             layout.write_policy(settings)
             network.ensure(settings)
-            return _wait_until_ready(settings, progress)
+            return _served(settings, _wait_until_ready(settings, progress))
         plan = _prepare(settings)
         network.ensure(settings)
         if not foreground:
@@ -69,7 +73,7 @@ def up(
                 stdin=plan.model_dump_json().encode(),
                 deadline_s=UP_DEADLINE_S,
             )
-            return _wait_until_ready(settings, progress)
+            return _served(settings, _wait_until_ready(settings, progress))
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     supervise(plan)
     network.remove_if_unused(settings)
@@ -159,6 +163,23 @@ def _covers(settings: Settings, uid: int, gid: int) -> tuple[Cover, ...]:
             )
     state = (settings.state_dir, settings.run_dir)
     return plan_covers(code_paths(), state, lambda path: not path.exists() or enterable(path))
+
+
+def _served(settings: Settings, status: FarmStatus) -> FarmStatus:
+    """Wait until the workers take orders, a moment after they run: the host tells Redis first what it has.
+
+    Where they do not, the next command says so, and doctor why.
+    """
+    if not {"worker", "root-worker"} <= {one.name for one in status.services}:
+        return status
+    deadline = time.monotonic() + SERVED_DEADLINE_S
+    with contextlib.suppress(UnavailableError), contextlib.closing(connect(settings.redis("cli"))) as client:
+        records, host = Records(client), settings.host
+        while not all(map(records.serving, (CONTROL, work_queue(host), root_queue(host)))):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(POLL_S)
+    return status
 
 
 def _wait_until_ready(settings: Settings, progress: Callable[[str], None]) -> FarmStatus:
