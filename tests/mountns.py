@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from netns import check, libc
+
 _CLONE_NEWNS = 0x00020000
 _MS_REC, _MS_SLAVE = 0x4000, 0x80000
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _check(result: int) -> None:
-    if result != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
 
 
 @contextlib.contextmanager
@@ -24,12 +18,12 @@ def private_mounts() -> Iterator[None]:
     """Put this thread, and what it starts, into a mount namespace, as ``unshare --mount`` does, and back."""
     home, here = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC), Path.cwd()
     try:
-        _check(_libc.unshare(_CLONE_NEWNS))
+        check(libc.unshare(_CLONE_NEWNS))
         try:
-            _check(_libc.mount(b"none", b"/", None, _MS_REC | _MS_SLAVE, None))
+            check(libc.mount(b"none", b"/", None, _MS_REC | _MS_SLAVE, None))
             yield
         finally:
-            _check(_libc.setns(home, _CLONE_NEWNS))
+            check(libc.setns(home, _CLONE_NEWNS))
             os.chdir(here)
     finally:
         os.close(home)

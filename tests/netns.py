@@ -8,10 +8,11 @@ import os
 from collections.abc import Iterator
 
 _CLONE_NEWNET = 0x40000000
-_libc = ctypes.CDLL(None, use_errno=True)
+libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _check(result: int) -> None:
+def check(result: int) -> None:
+    """Raise OSError where a call of the C library has failed."""
     if result != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
@@ -22,9 +23,9 @@ def new_network() -> Iterator[int]:
     """Make a network namespace and yield a descriptor of it; the kernel drops it with its last user."""
     home = _current()
     try:
-        _check(_libc.unshare(_CLONE_NEWNET))
+        check(libc.unshare(_CLONE_NEWNET))
         made = _current()
-        _check(_libc.setns(home, _CLONE_NEWNET))
+        check(libc.setns(home, _CLONE_NEWNET))
     finally:
         os.close(home)
     try:
@@ -37,11 +38,11 @@ def new_network() -> Iterator[int]:
 def inside(namespace: int) -> Iterator[None]:
     """Put this thread, and what it starts, into a namespace, and back. A socket made inside stays there."""
     home = _current()
-    _check(_libc.setns(namespace, _CLONE_NEWNET))
+    check(libc.setns(namespace, _CLONE_NEWNET))
     try:
         yield
     finally:
-        _check(_libc.setns(home, _CLONE_NEWNET))
+        check(libc.setns(home, _CLONE_NEWNET))
         os.close(home)
 
 

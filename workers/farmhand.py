@@ -116,7 +116,7 @@ class Farmhand:
     def start(self) -> None:
         """Begin to say that this host is there, and to look after its jobs."""
         for name, every_s, body in (
-            ("heartbeat", _HEARTBEAT_S, self.beat),
+            ("heartbeat", _HEARTBEAT_S, self._beat_when_root_does),
             ("claims", _RENEW_S, self.journal.renew_all),
             ("reconcile", _RECONCILE_S, partial(look_after, self)),
             ("spool", _RECONCILE_S, partial(sweep, self.host, self.records)),
@@ -127,19 +127,23 @@ class Farmhand:
         """Tell waits to hand over and threads to end."""
         self.host.stopping.set()
 
-    def beat(self) -> None:
+    def beat(self) -> bool:
         """Say what this host has and which queues are served: none while nothing can be asked of root.
 
         A host that Redis does not know, or not any more, tells first which VMs it has: their slots and names
-        are taken before anything is placed here.
+        are taken before anything is placed here. False while root has not said what those are.
         """
         private_key(self.host.paths)
-        while not self.records.knows_host(self.host.name) and not restore(self):
-            if self.host.stopping.wait(_ROOT_POLL_S):
-                return
+        if not self.records.knows_host(self.host.name) and not restore(self):
+            return False
         self.records.publish_host(describe_host(self.settings))
         self.records.publish_serving(work_queue(self.host.name))
         self.records.publish_serving(CONTROL)
+        return True
+
+    def _beat_when_root_does(self) -> None:
+        while not self.beat() and not self.host.stopping.wait(_ROOT_POLL_S):
+            pass
 
     def _repeat(self, every_s: float, body: Callable[[], None]) -> None:
         """Do it now, and again and again: what fails once, for want of Redis, must not end it."""
