@@ -8,13 +8,16 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import disks
 import pytest
 from farm_box import delete_all
 from faulty_farm import FaultyFarm, faulty_farm_box
 from netns import inside
 from redis_ready import free_port, wait_for_redis
+from vmm_host import vmm_host
 
 from banger.connection import FarmRedis, connect
+from root_worker.host import RootHost
 
 
 @pytest.fixture(scope="session")
@@ -70,3 +73,17 @@ def faulty(faulty_farm: FaultyFarm) -> Iterator[FaultyFarm]:
         finally:
             faulty_farm.mend()
             delete_all(faulty_farm.box)
+
+
+@pytest.fixture(scope="module")
+def tools_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What root's tools see of the machine."""
+    with disks.tools_root(tmp_path_factory.mktemp("tools")) as root:
+        yield root
+
+
+@pytest.fixture(scope="module")
+def launching_host() -> Iterator[RootHost]:
+    """A host with one VM that is ready to be launched."""
+    with vmm_host() as made:
+        yield made

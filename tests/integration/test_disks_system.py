@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import disks
@@ -25,17 +24,10 @@ from root_worker.stages import admit, attach_system_disk, patch_rootfs
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """What root's tools see of the machine."""
-    with disks.tools_root(tmp_path_factory.mktemp("tools")) as root:
-        yield root
-
-
 @pytest.fixture
-def host(tmp_path: Path, root: Path) -> RootHost:
+def host(tmp_path: Path, tools_root: Path) -> RootHost:
     """A host with an image and what the overlay stage leaves."""
-    return disks.ready_host(tmp_path / "state", tmp_path, root)
+    return disks.ready_host(tmp_path / "state", tmp_path, tools_root)
 
 
 @pytest.fixture
@@ -249,8 +241,8 @@ def test_the_guests_files_are_there_as_asked_and_the_disk_is_sound(host: RootHos
         assert disks.fsck(disk) == 0
 
 
-def test_an_absent_fstab_counts_as_empty(tmp_path: Path, root: Path) -> None:
-    host = disks.ready_host(tmp_path / "state", tmp_path, root, fstab=None)
+def test_an_absent_fstab_counts_as_empty(tmp_path: Path, tools_root: Path) -> None:
+    host = disks.ready_host(tmp_path / "state", tmp_path, tools_root, fstab=None)
     disk = attach(host)
     patch_rootfs.do(disks.patch_request(), host)
     assert disks.content(disk, "/etc/fstab").startswith("tmpfs /run")

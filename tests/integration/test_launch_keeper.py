@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from disks import UID, VM
-from vmm_host import MIB, eventually, log_of, pids, run, vmm_host
+from vmm_host import MIB, eventually, log_of, pids, run
 
 from banger.contracts.errors import ToolFailedError
 from root_worker.host import RootHost
@@ -18,18 +18,12 @@ from root_worker.vmm import processes
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[RootHost]:
-    with vmm_host() as made:
-        yield made
-
-
 @pytest.fixture
-def host(shared: RootHost) -> Iterator[RootHost]:
+def host(launching_host: RootHost) -> Iterator[RootHost]:
     """The host without a log or a process."""
-    yield shared
+    yield launching_host
     processes.end(UID, "KILL")
-    for path in shared.paths.vm(VM).glob("serial.log*"):
+    for path in launching_host.paths.vm(VM).glob("serial.log*"):
         path.unlink()
 
 

@@ -29,17 +29,10 @@ CASES = 120
 LONGEST_S = 12  # one tool's deadline and a little
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """What root's tools see of the machine."""
-    with disks.tools_root(tmp_path_factory.mktemp("tools")) as root:
-        yield root
-
-
 @pytest.fixture
-def host(tmp_path: Path, root: Path) -> Iterator[RootHost]:
+def host(tmp_path: Path, tools_root: Path) -> Iterator[RootHost]:
     """A host whose VM has run once; nothing but its disk changes, and nobody is left behind."""
-    host = disks.ready_host(tmp_path / "state", tmp_path, root, size_mib=SIZE_MIB)
+    host = disks.ready_host(tmp_path / "state", tmp_path, tools_root, size_mib=SIZE_MIB)
     attach_system_disk.do(disks.attach_request(), host)
     before = surroundings(host)
     yield host
@@ -198,13 +191,13 @@ def test_a_journal_that_wraps_for_ever_is_left_behind_in_time(host: RootHost) ->
     patched(host)
 
 
-def test_names_that_would_be_other_commands_are_only_names(tmp_path: Path, root: Path) -> None:
+def test_names_that_would_be_other_commands_are_only_names(tmp_path: Path, tools_root: Path) -> None:
     etc = tmp_path / "tree/etc"
     etc.mkdir(parents=True)
     names = ("a\nrm /etc/fstab", ' leading "quote', "debugfs: stat /etc/hostname\n", "x\n\nquit", "%s%n")
     for name in (name.replace("/", "_") for name in names):
         (etc / name).write_text("mine")
-    host = disks.ready_host(tmp_path / "state", tmp_path, root, size_mib=SIZE_MIB)
+    host = disks.ready_host(tmp_path / "state", tmp_path, tools_root, size_mib=SIZE_MIB)
     attach_system_disk.do(disks.attach_request(), host)
     assert patched(host)
     assert disks.content(host.paths.overlay(disks.VM), "/etc/fstab").startswith(disks.FSTAB)

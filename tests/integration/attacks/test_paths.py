@@ -30,17 +30,10 @@ ROUNDS = 400
 SWAP_DEADLINE_S = 20
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """What root's tools see of the machine."""
-    with disks.tools_root(tmp_path_factory.mktemp("tools")) as root:
-        yield root
-
-
 @pytest.fixture
-def host(tmp_path: Path, root: Path) -> RootHost:
+def host(tmp_path: Path, tools_root: Path) -> RootHost:
     """A host with a VM that is attached, and has all files that root ever opens for it."""
-    host = disks.ready_host(tmp_path / "state", tmp_path, root)
+    host = disks.ready_host(tmp_path / "state", tmp_path, tools_root)
     attach_system_disk.do(disks.attach_request(), host)
     work = host.paths.work_disk(disks.VM)
     work.write_bytes(b"work")

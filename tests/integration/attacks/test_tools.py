@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import disks
 import pytest
 from farm_box import eventually
 
@@ -49,9 +48,8 @@ class Tool(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tool]:
-    with disks.tools_root(tmp_path_factory.mktemp("tools")) as root:
-        yield Tool(sandbox.sandboxed(UID, shell.tool, root, shell.MAX_OUTPUT_BYTES))
+def hostile(tools_root: Path) -> Tool:
+    return Tool(sandbox.sandboxed(UID, shell.tool, tools_root, shell.MAX_OUTPUT_BYTES))
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from disks import UID, VM, undo_request
-from vmm_host import eventually, log_of, pids, request, run, vmm_host, with_tap
+from vmm_host import eventually, log_of, pids, request, run, with_tap
 
 from banger.contracts.vmm_limits import LIMIT_FILES, MIB, Controller, limits
 from root_worker.host import RootHost
@@ -50,19 +50,13 @@ print("used", time.process_time(), flush=True)
 """
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[RootHost]:
-    with vmm_host() as made:
-        yield made
-
-
 @pytest.fixture
-def host(shared: RootHost) -> Iterator[RootHost]:
+def host(launching_host: RootHost) -> Iterator[RootHost]:
     """The host without a log, a process or a cgroup of the VM's."""
-    yield shared
+    yield launching_host
     processes.end(UID, "KILL")
     cgroups.remove(VM)
-    for path in shared.paths.vm(VM).glob("serial.log*"):
+    for path in launching_host.paths.vm(VM).glob("serial.log*"):
         path.unlink()
 
 
