@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from banger.contracts import accelerator, qemu
 from banger.contracts.accelerator import Verdict, groups_needed
 from banger.contracts.errors import ToolFailedError
+from banger.private_file import write_private
 from banger.settings import Settings
 from banger.shell import find_tool, run
 
@@ -40,9 +41,7 @@ def probe(settings: Settings) -> Verdict | None:
     works, reason = _boot(kernel, settings.uid_base, groups)
     found = Verdict(boot_id=boot_id, qemu=key, works=works, reason=reason)
     file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    scratch = file.with_suffix(".new")
-    scratch.write_text(found.model_dump_json())
-    scratch.replace(file)
+    write_private(file, found.model_dump_json(), mode=0o644)
     return found
 
 

@@ -78,9 +78,8 @@ def _read(path: Path) -> Bundle:
         ) from None
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
-        ours = (
-            status.st_uid == os.geteuid() != 0
-        )  # what this worker can read by its own right, by another name
+        # What this worker can read by its own right, by another name.
+        ours = status.st_uid == os.geteuid() != 0
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or ours:
             raise StageFailedError(f"{path} is not a file that the owner has left")
         wire = file.read(MAX_WIRE_BYTES + 1)
