@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 from banger.contracts.errors import StageFailedError
 from banger.contracts.names import HostPaths, is_id
@@ -26,8 +27,7 @@ def remember(paths: HostPaths, record: Record, pipeline: Pipeline | None = None)
     if not directory.exists():
         if pipeline is None or ("do", "overlay") not in pipeline.rows:
             return
-        directory.mkdir(exist_ok=True)
-        directory.chmod(0o711)  # others pass through to the files they own, and see no names
+        make_directory(directory)
     if recall(paths, record.id) == record:
         return
     try:
@@ -35,6 +35,12 @@ def remember(paths: HostPaths, record: Record, pipeline: Pipeline | None = None)
             scratch.write_text(record.model_dump_json())
     except StageFailedError as error:
         log.warning("%s", error.brief)
+
+
+def make_directory(directory: Path) -> None:
+    """Make a VM's directory: a job's begin does, and no stage, which may come late, after the VM is gone."""
+    directory.mkdir(exist_ok=True)
+    directory.chmod(0o711)  # others pass through to the files they own, and see no names
 
 
 def recall(paths: HostPaths, vm_id: str) -> Record | None:

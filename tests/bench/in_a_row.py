@@ -22,6 +22,7 @@ from banger.states import State
 from root_worker.host import root_host
 from root_worker.stages import EFFECTS as ROOT_EFFECTS
 from workers.host import StageContext, WorkHost
+from workers.intents import make_directory
 from workers.stages import EFFECTS as WORK_EFFECTS
 
 _SLOT = 200  # the farm leases from the other end
@@ -48,7 +49,7 @@ class InARow:
         )
 
     def plan(self, image: ImageManifest) -> dict[str, StageCall]:
-        """Return the calls that create a VM, by stage, in order."""
+        """Return the calls that create a VM, by stage, in order, as its begin leaves it."""
         record = Record(
             id=new_id(),
             name="row",
@@ -63,6 +64,7 @@ class InARow:
         )
         job = Job(id=new_id(), vm=record.id, pipeline=CREATE.name, state="running")
         steps = calls(CREATE, record, job, self.settings.network, self.settings.uid_base)
+        make_directory(self.host.paths.vm(record.id))
         return {call.stage: call for call in steps}
 
     def do(self, call: StageCall) -> None:

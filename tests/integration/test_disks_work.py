@@ -22,6 +22,7 @@ from banger.contracts.names import HostPaths
 from banger.contracts.requests import GrowWorkDiskRequest, OverlayRequest, WorkDiskRequest
 from banger.images.manifest import ImageManifest, KernelManifest, digest_file
 from banger.shell import find_tool, run
+from workers import intents
 from workers.new_file import new_file
 from workers.stages import grow_work_disk, overlay, work_disk
 
@@ -105,7 +106,7 @@ def make_seed(paths: HostPaths, size_mib: int = 16) -> None:
 
 
 def vm_directory(paths: HostPaths) -> Path:
-    paths.vm(disks.VM).mkdir()
+    intents.make_directory(paths.vm(disks.VM))
     return paths.vm(disks.VM)
 
 
@@ -113,6 +114,7 @@ def vm_directory(paths: HostPaths) -> Path:
 
 
 def test_the_vms_directory_holds_all_that_later_stages_need(paths: HostPaths, image: str) -> None:
+    vm_directory(paths)
     overlay.do(overlay_request(image), disks.context(paths))
     vm = paths.vm(disks.VM)
     modes = {path.name: path.stat().st_mode & 0o7777 for path in (vm, *vm.iterdir())}
@@ -129,6 +131,7 @@ def test_the_vms_directory_holds_all_that_later_stages_need(paths: HostPaths, im
 
 
 def test_a_second_do_keeps_the_key_and_the_overlay(paths: HostPaths, image: str) -> None:
+    vm_directory(paths)
     overlay.do(overlay_request(image), disks.context(paths))
     paths.overlay(disks.VM).write_bytes(b"the guest's")
     key = paths.host_key(disks.VM).read_bytes()
@@ -144,6 +147,7 @@ def test_undo_before_half_of_and_after_do(paths: HostPaths, image: str) -> None:
     overlay.undo(disks.undo_request(), context)
     (vm_directory(paths) / "overlay.img.new").write_bytes(b"half")
     overlay.undo(disks.undo_request(), context)
+    vm_directory(paths)
     overlay.do(overlay_request(image), context)
     overlay.undo(disks.undo_request(), context)
     overlay.undo(disks.undo_request(), context)
@@ -157,8 +161,15 @@ def test_an_image_that_is_not_what_was_built_makes_nothing(paths: HostPaths, ima
     assert list(paths.vms.iterdir()) == []
 
 
+def test_a_stage_that_comes_when_the_vm_is_gone_makes_nothing(paths: HostPaths, image: str) -> None:
+    with pytest.raises(StageFailedError, match="is not there"):
+        overlay.do(overlay_request(image), disks.context(paths))
+    assert list(paths.vms.iterdir()) == []
+
+
 def test_a_sparse_overlay_may_be_larger_than_the_free_space(paths: HostPaths, image: str) -> None:
     request = overlay_request(image, overlay_mib=4 * 1024 * 1024)
+    vm_directory(paths)
     overlay.do(request, disks.context(paths, "dm-snapshot"))
     found = paths.overlay(disks.VM).stat()
     assert (found.st_size, found.st_blocks) == (4 * 1024**4, 0)
@@ -168,6 +179,7 @@ def test_the_overlay_is_a_clone_with_its_holes_where_there_is_no_snapshot(tmp_pa
     for where, backend in ((tmp_path, "copy"), (xfs, "reflink")):
         paths = make_paths(where / backend)
         image = seal_image(paths, b"data" * 1024, hole_mib=16)
+        vm_directory(paths)
         overlay.do(overlay_request(image), disks.context(paths, backend))
         made = paths.overlay(disks.VM)
         assert made.read_bytes() == paths.rootfs(image).read_bytes()
@@ -178,12 +190,14 @@ def test_the_overlay_is_a_clone_with_its_holes_where_there_is_no_snapshot(tmp_pa
 
 
 def test_a_clone_where_the_file_system_cannot_leaves_nothing(paths: HostPaths, image: str) -> None:
+    vm_directory(paths)
     with pytest.raises(ToolFailedError, match="cp ended"):
         overlay.do(overlay_request(image), disks.context(paths, "reflink"))
     assert not list(paths.vm(disks.VM).glob("overlay*"))
 
 
 def test_a_backend_that_nobody_decided_on_says_so(paths: HostPaths, image: str) -> None:
+    vm_directory(paths)
     with pytest.raises(InvalidInputError, match="disk_backend"):
         overlay.do(overlay_request(image), disks.context(paths, "auto"))
 
@@ -196,6 +210,7 @@ def test_a_copy_that_does_not_fit_says_both_sizes_and_leaves_nothing(xfs: Path) 
         room = os.statvfs(xfs)
         with filler.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, (room.f_bavail - 4096) * room.f_frsize)
+        vm_directory(paths)
         with pytest.raises(StageFailedError, match="does not fit") as caught:
             overlay.do(overlay_request(image), disks.context(paths))
     finally:

@@ -1,4 +1,4 @@
-"""Stage ``overlay``: the VM's directory, its SSH host key, and the file for its changes.
+"""Stage ``overlay``: the VM's SSH host key, and the file for its changes, in the directory that is there.
 
 That file is the whole system disk, a clone of the image's root file system, or, for dm-snapshot, nothing but
 a hole for the kernel to fill: root tells them apart by that.
@@ -34,12 +34,19 @@ _CLONE_OPTIONS = {"reflink": ("--reflink=always",), "copy": ("--reflink=never", 
 
 
 def do(request: OverlayRequest, ctx: StageContext) -> None:
-    """Make what is missing. An overlay that is there is kept, whoever owns it by now."""
+    """Make what is missing. An overlay that is there is kept, whoever owns it by now.
+
+    StageFailedError where the VM has no directory: it was deleted while this stage was held up.
+    """
     paths = ctx.host.paths
     Catalogue(paths).verify(request.image, paths.verified)
     directory = paths.vm(request.vm_id)
-    directory.mkdir(exist_ok=True)
-    directory.chmod(0o711)  # others pass through to the files they own, and see no names
+    if not directory.is_dir():
+        raise StageFailedError(
+            f"{directory} is not there",
+            details="the VM has been deleted meanwhile, or its directory was removed by hand",
+            resolution="Create the VM again.",
+        )
     alias = link_alias(request.vm_id)
     public = _make_host_key(paths.host_key(request.vm_id), alias)
     with new_file(paths.known_hosts(request.vm_id), 0o644) as scratch:
