@@ -20,6 +20,7 @@ from banger.connection import FarmRedis, connect
 from banger.contracts.errors import (
     BangerError,
     InvalidInputError,
+    NotFoundError,
     UnavailableError,
     WrongStateError,
 )
@@ -28,6 +29,7 @@ from banger.contracts.queues import BEGIN, CONTROL, RESERVE, root_queue, work_qu
 from banger.contracts.spec import VmSpec
 from banger.events import Event, Events
 from banger.hosts import HostInfo
+from banger.jobs import JobInfo, Step, job_info, steps_of
 from banger.keyring import SshKeys, forget_gone, keys_of_this_user
 from banger.output import Output
 from banger.pipelines import (
@@ -46,7 +48,7 @@ from banger.pipelines import (
     Pipeline,
 )
 from banger.placement import refuse_resize
-from banger.records import Record, Records, wrong_state
+from banger.records import GOING_ON, Job, Record, Records, wrong_state
 from banger.settings import Settings, load_settings
 from banger.states import State
 from banger.submission import Outcome, Submission
@@ -62,6 +64,8 @@ OnOutput = Callable[[Output], None]
 Vms = list[Record]
 Timeline = list[Event]
 Hosts = list[HostInfo]
+Jobs = list[JobInfo]
+Steps = list[Step]
 
 _ANSWER_S = 2.5  # who waits at a terminal is told within 3 s that Redis is not there
 
@@ -115,6 +119,23 @@ class Farm:
     def hosts(self) -> Hosts:
         """Return the hosts that joined the farm."""
         return self.records.hosts()
+
+    def jobs(self, *, ended: bool = False) -> Jobs:
+        """Return the jobs that are not over, the oldest first; with ``ended`` also those of the last week."""
+        known = [job for job in self.records.jobs() if ended or job.state in GOING_ON]
+        records = {record.id: record for record in self.list()}
+        asked = self.records.cancelled_of([job.id for job in known])
+        return [job_info(job, records.get(job.vm), cancelled=job.id in asked) for job in known]
+
+    def job(self, job: str) -> JobInfo:
+        """Return one job by its id; NotFoundError where it is not known (any more)."""
+        known = self._known_job(job)
+        return job_info(known, self.records.get(known.vm), cancelled=self.records.cancelled(job))
+
+    def job_steps(self, job: str) -> Steps:
+        """Return a job's steps in order: those that were begun and, while it goes on, those to come."""
+        known = self._known_job(job)
+        return steps_of(known, self.events.read(known.vm))
 
     # --- a VM's life -----------------------------------------------------------------------------
 
@@ -229,8 +250,32 @@ class Farm:
         return self._to_end(self.submit(SET, ref, **changes), on_event)
 
     def cancel(self, job: str) -> None:
-        """Ask a job to stop between two stages; what it did is undone."""
+        """Ask a job to stop between two stages; what it did is undone.
+
+        NotFoundError where it is not known, WrongStateError where it has ended or cannot be cancelled.
+        """
+        known = self._known_job(job)
+        if known.state not in GOING_ON:
+            raise WrongStateError(
+                f"job {job} has ended already: {known.state}",
+                details=f"it was a {known.pipeline} of VM {known.vm}",
+                resolution=f"`banger job show {job}` tells how.",
+            )
         self.records.cancel(job)
+
+    def wait_for(self, job: str, on_event: OnEvent | None = None) -> JobInfo:
+        """Follow a job to its end and return how it ended; that it failed is no error of ours.
+
+        UnavailableError where nobody serves the queue that it waits in.
+        """
+        known = self._known_job(job)
+        try:
+            Submission(self.redis, known.vm, job, PIPELINES[known.pipeline], "0").wait(on_event)
+        except UnavailableError:
+            raise
+        except BangerError:
+            pass  # it stands in the job
+        return self.job(job)
 
     def require_running(self, ref: str) -> Record:
         """Return a VM that runs; WrongStateError otherwise."""
@@ -340,17 +385,20 @@ class Farm:
         """Cancel the job that has the VM, wait for its end, and return what is left of the VM."""
         job = self.records.job(record.job or "")
         if job is not None:
-            pipeline = PIPELINES[job.pipeline]
-            if pipeline.cancellable:
+            if PIPELINES[job.pipeline].cancellable:
                 self.records.cancel(job.id)
-            following = Submission(self.redis, record.id, job.id, pipeline, "0")
-            try:
-                following.wait()
-            except UnavailableError:
-                raise
-            except BangerError:
-                return self.records.get(record.id)  # why that job failed is its own story
+            self.wait_for(job.id)
         return self.records.get(record.id)
+
+    def _known_job(self, job: str) -> Job:
+        known = self.records.job(job)
+        if known is None:
+            raise NotFoundError(
+                f"there is no job {job!r}",
+                details="a job is known for a week after its end",
+                resolution="`banger job list --all` shows those that there are.",
+            )
+        return known
 
     def _ssh_to(self, ref: str) -> SshArgv:
         from banger.ssh import ssh_argv

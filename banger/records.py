@@ -58,6 +58,7 @@ from banger.scripts import BEGIN, RESERVE, RESTORE
 from banger.states import State
 
 HOSTS = "banger:hosts"
+GOING_ON = ("running", "unwinding")  # of a job's states
 _ENDED = ("done", "failed")
 _REFUSED_TTL_S = 3600
 
@@ -90,8 +91,8 @@ class Record(BaseModel):
 class Job(BaseModel):
     """A run of a pipeline for a VM. ``steps`` maps a step to its mark: a claim, ``done`` or ``failed``.
 
-    ``touched_ms`` (epoch) is when a step or a ring last touched it, ``rings`` how often it was rung since the
-    last step.
+    ``began_ms`` (epoch, 0 where unknown) is when it got the VM, ``touched_ms`` when a step or a ring last
+    touched it, ``rings`` how often it was rung since the last step.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -101,6 +102,7 @@ class Job(BaseModel):
     pipeline: str
     state: str
     params: dict[str, Any] = {}
+    began_ms: int = 0
     touched_ms: int = 0
     rings: int = 0
     error: dict[str, Any] | None = None
@@ -267,20 +269,16 @@ class Records:
 
     def job(self, job: str) -> Job | None:
         """Return a job, or None where it is not known (any more)."""
-        fields = self.redis.hgetall(job_key(job))
-        if "state" not in fields:
-            return None  # it never was, or was rung a moment after it was forgotten
-        return Job(
-            id=job,
-            vm=fields["vm"],
-            pipeline=fields["pipeline"],
-            state=fields["state"],
-            params=json.loads(fields.get("params", "{}")),
-            touched_ms=int(fields.get("touched", 0)),
-            rings=int(fields.get("rings", 0)),
-            error=json.loads(fields["error"]) if "error" in fields else None,
-            steps={key[2:]: mark for key, mark in fields.items() if key.startswith("s:")},
-        )
+        return _job(job, self.redis.hgetall(job_key(job)))
+
+    def jobs(self) -> list[Job]:
+        """Return all jobs that are known, the oldest first: those at work, and what ended within a week."""
+        keys = [key for key in self.redis.scan_iter(match=job_key("*"), count=1000) if key.count(":") == 2]
+        pipe = self.redis.pipeline(transaction=False)
+        for key in keys:
+            pipe.hgetall(key)
+        found = [_job(key.rpartition(":")[2], said) for key, said in zip(keys, pipe.execute(), strict=True)]
+        return sorted((job for job in found if job), key=lambda job: (job.began_ms or job.touched_ms, job.id))
 
     def cancel(self, job: str) -> None:
         """Ask a job to stop: it is read at the start of each stage, then what was done is undone.
@@ -305,6 +303,13 @@ class Records:
     def cancelled(self, job: str) -> bool:
         """Tell whether a job was asked to stop."""
         return bool(self.redis.exists(cancel_key(job)))
+
+    def cancelled_of(self, jobs: Sequence[str]) -> set[str]:
+        """Return those of the jobs that were asked to stop."""
+        pipe = self.redis.pipeline(transaction=False)
+        for job in jobs:
+            pipe.exists(cancel_key(job))
+        return {job for job, asked in zip(jobs, pipe.execute(), strict=True) if asked}
 
     def refuse(self, vm_id: str, job: str, pipeline: str, error: dict[str, Any]) -> None:
         """Tell the one who asked that a job was refused; nothing was changed."""
@@ -425,6 +430,23 @@ def wrong_state(record: Record, pipeline: Pipeline) -> WrongStateError:
 def _record(fields: dict[str, str]) -> Record:
     error = json.loads(fields["error"]) if fields.get("error") else None
     return Record.model_validate(fields | {"spec": json.loads(fields["spec"]), "error": error})
+
+
+def _job(job: str, fields: dict[str, str]) -> Job | None:
+    if "state" not in fields:
+        return None  # it never was, or was rung a moment after it was forgotten
+    return Job(
+        id=job,
+        vm=fields["vm"],
+        pipeline=fields["pipeline"],
+        state=fields["state"],
+        params=json.loads(fields.get("params", "{}")),
+        began_ms=int(fields.get("began", 0)),
+        touched_ms=int(fields.get("touched", 0)),
+        rings=int(fields.get("rings", 0)),
+        error=json.loads(fields["error"]) if "error" in fields else None,
+        steps={key[2:]: mark for key, mark in fields.items() if key.startswith("s:")},
+    )
 
 
 def _flat(fields: dict[str, Any]) -> list[str]:

@@ -40,7 +40,7 @@ redis.call('SET', name, want.id)
 redis.call('HSET', leases, want.id, string.format('%d:%d:%d', slot, want.memory, want.vcpus))
 redis.call('HSET', vm, unpack(record))
 redis.call('HSET', vm, 'slot', string.format('%d', slot), 'address', address)
-redis.call('HSET', job, 'touched', now, unpack(fields))
+redis.call('HSET', job, 'began', now, 'touched', now, unpack(fields))
 tell(vm_events, farm_events, event)
 return {'ok'}
 """
@@ -65,7 +65,7 @@ if needs_slot == '1' and redis.call('HEXISTS', vm, 'slot') == 0 then return {'st
 redis.call('HSET', vm, 'state', during, 'job', id)
 if starts == '1' then redis.call('HINCRBY', vm, 'generation', 1) end
 redis.call('HSET', job, 'vm', redis.call('HGET', vm, 'id'), 'pipeline', pipeline,
-  'state', 'running', 'params', params, 'touched', now)
+  'state', 'running', 'params', params, 'began', now, 'touched', now)
 tell(vm_events, farm_events, event)
 return {'ok', ''}
 """

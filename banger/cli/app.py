@@ -7,7 +7,22 @@ from typing import Annotated
 import typer
 
 from banger import __version__
-from banger.cli import audit, config, doctor, events, farm, host, image, kernel, key, redis, run, system, vm
+from banger.cli import (
+    audit,
+    config,
+    doctor,
+    events,
+    farm,
+    host,
+    image,
+    job,
+    kernel,
+    key,
+    redis,
+    run,
+    system,
+    vm,
+)
 from banger.cli.group import command, group, require_command
 
 app = group("A job-queue worker farm for microVMs.", completion=True)
@@ -25,6 +40,7 @@ def _(
 
 app.add_typer(vm.app, name="vm")
 command(app, "run")(run.run)
+app.add_typer(job.app, name="job")
 app.add_typer(image.app, name="image")
 app.add_typer(kernel.app, name="kernel")
 app.add_typer(host.app, name="host")

@@ -1,4 +1,4 @@
-"""What the shell completes: names of VMs, images and hosts. No complaints, and no waiting prompt."""
+"""What the shell completes: names and ids. No complaints, and no waiting prompt."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ DEADLINE_S = 1.0
 def vm_names(ctx: typer.Context) -> list[str]:
     """Return the names of the farm's VMs."""
     return _in_time(lambda: [record.name for record in session_of(ctx).farm.list()])
+
+
+def job_ids(ctx: typer.Context) -> list[str]:
+    """Return the ids of the jobs that are not over."""
+    return _in_time(lambda: [job.id for job in session_of(ctx).farm.jobs()])
 
 
 def host_images(ctx: typer.Context) -> list[str]:
