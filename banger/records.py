@@ -377,6 +377,10 @@ class Records:
             key=lambda host: host.name,
         )
 
+    def redis_run_id(self) -> str:
+        """Return which process Redis is: what it handed out before a restart may be lost."""
+        return str(self.redis.info("server")["run_id"])
+
     def knows_host(self, name: str) -> bool:
         """Tell whether this host has joined; one that Redis has forgotten has not."""
         return bool(self.redis.hget(HOSTS, name))

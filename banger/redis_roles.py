@@ -158,6 +158,7 @@ def _worker(host: str) -> tuple[Grant, ...]:
         Grant("tell timelines and what commands print", "xadd", writes=(_VMS, _JOBS, FARM_EVENTS)),
         Grant("say what its host has", "hset", writes=(_HOSTS,)),
         Grant("hear which VMs root finds on its host", "get", reads=(inventory_key(host),)),
+        Grant("notice that Redis was restarted: what it had handed out may be lost", "info"),
         Grant("say what it serves", "set", writes=tuple(map(serving_key, _takes_as_worker(host)))),
         _FOLLOW,
         _FIND_ALL,

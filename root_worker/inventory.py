@@ -9,10 +9,10 @@ from root_worker.host import RootHost
 from root_worker.vmm.processes import live_uids
 
 
-def take_inventory(host: RootHost) -> Inventory:
+def take_inventory(host: RootHost, incarnation: str) -> Inventory:
     """Return what there is. Changes nothing."""
     alive, vms = live_uids(), []
     for entry in host.registry.entries():
         known = entry.model_dump(include={"vm_id", "generation", "slot"})
         vms.append(FoundVm(**known, alive=host.uid(entry) in alive))
-    return Inventory(at=time.time(), vms=tuple(vms))
+    return Inventory(at=time.time(), incarnation=incarnation, vms=tuple(vms))

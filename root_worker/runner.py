@@ -12,12 +12,14 @@ from banger.contracts.audit import audit_key
 from banger.contracts.errors import BangerError
 from banger.contracts.inventory import INVENTORY_TTL_S, inventory_key
 from banger.contracts.journal import SERVING_TTL_S, Journal, serving_key
+from banger.contracts.names import new_id
 from banger.contracts.queues import root_queue
 from banger.contracts.runner import Next, run_step
 from banger.contracts.tickets import Claims
 from root_worker.door import Door
 from root_worker.host import RootHost
 from root_worker.inventory import take_inventory
+from root_worker.ops.lock import take
 from root_worker.stages import EFFECTS
 
 log = logging.getLogger("root_worker")
@@ -33,6 +35,7 @@ class RootRunner:
         self._door = door
         self._client = client
         self._stopping = threading.Event()
+        self._incarnation = new_id()
         self._effects = {key: partial(effect, host=host) for key, effect in EFFECTS.items()}
 
     def run(self, claims: Claims) -> tuple[Next, BangerError | None]:
@@ -47,12 +50,13 @@ class RootRunner:
             audit.refused("the ticket was used before", **about)
             return Next.STOP, None
         audit.write("began", **about, nonce=claims.nonce)
-        after, error = run_step(call, Journal(self._client()), self._effects)
+        after, error = run_step(call, Journal(self._client(), self._incarnation), self._effects)
         audit.write("ended", **about, next=after.value, error=error.brief if error else None)
         return after, error
 
     def start(self, **_: Any) -> None:
-        """Begin to say that root is there."""
+        """Begin to say that root is there, once no other process is: what that had begun is ours then."""
+        take(self._host.policy.paths.registry / ".worker.lock")  # for life
         threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True).start()
 
     def stop(self, **_: Any) -> None:
@@ -72,5 +76,6 @@ class RootRunner:
         host, client = self._host.policy.host, self._client()
         self._door.keys()  # who cannot read whom to trust serves nobody, and says so
         client.hset(audit_key(host), mapping=self._door.audit.published())
-        client.set(inventory_key(host), take_inventory(self._host).model_dump_json(), ex=INVENTORY_TTL_S)
+        found = take_inventory(self._host, self._incarnation)
+        client.set(inventory_key(host), found.model_dump_json(), ex=INVENTORY_TTL_S)
         client.set(serving_key(root_queue(host)), "1", ex=SERVING_TTL_S)

@@ -13,11 +13,11 @@ from celery import Celery
 from banger.connection import connect
 from banger.contracts.calls import StageCall
 from banger.contracts.errors import BangerError, InvalidInputError
+from banger.contracts.journal import Journal
 from banger.contracts.names import is_id, new_id
 from banger.contracts.queues import BEGIN, CONTROL, UNWIND, Direction, work_queue
 from banger.contracts.requests import StageRequest
 from banger.contracts.runner import Effect, Next, run_step
-from banger.contracts.stages import RENEWED_LEASE_S
 from banger.dispatch import dispatch, send
 from banger.output import JobOutput
 from banger.records import Records
@@ -26,9 +26,9 @@ from banger.states import State
 from banger.ticket_keys import private_key
 from workers import intents
 from workers.capacity import describe_host
-from workers.held_claims import HeldClaims
 from workers.host import StageContext, WorkHost
-from workers.reconcile import look_after
+from workers.lock import hold_for_life
+from workers.reconcile import Rings, look_after
 from workers.restore import restore
 from workers.spool import sweep
 from workers.stages import EFFECTS, update_spec
@@ -38,8 +38,8 @@ log = logging.getLogger("banger.workers")
 
 _HEARTBEAT_S = 2.0
 _ROOT_POLL_S = 0.1  # root says what there is a moment after its start
-_RECONCILE_S = 10.0
-_RENEW_S = RENEWED_LEASE_S / 4
+_RECONCILE_S = 5.0
+_SPOOL_S = 10.0
 _SHORT_THREADS = 24  # kept free of waits and commands, so that short stages are never behind them
 _NO_THREAD_PAUSE_S = 0.2
 
@@ -51,11 +51,12 @@ class Farmhand:
         self.app = app
         self.settings = settings
         self.records = Records(connect(settings.redis()))
-        self.journal = HeldClaims(self.records.redis)
+        self.journal = Journal(self.records.redis)
         self.host = WorkHost(
             settings.host, settings.paths, settings.network, settings.uid_base, settings.disk_backend
         )
         self.vanished = Vanished()
+        self.rings = Rings()
         self._long = threading.BoundedSemaphore(max(1, settings.worker_threads - _SHORT_THREADS))
 
     def run(self, call: StageCall) -> tuple[Next, BangerError | None]:
@@ -114,12 +115,15 @@ class Farmhand:
             self.records.refuse(vm_id, job, pipeline[:20], error.to_wire())
 
     def start(self) -> None:
-        """Begin to say that this host is there, and to look after its jobs."""
+        """Begin to say that this host is there, and to look after its jobs.
+
+        Not before another worker of this host has ended: what that had begun is ours then.
+        """
+        hold_for_life(self.host.paths.vms / ".worker.lock")
         for name, every_s, body in (
             ("heartbeat", _HEARTBEAT_S, self._beat_when_root_does),
-            ("claims", _RENEW_S, self.journal.renew_all),
             ("reconcile", _RECONCILE_S, partial(look_after, self)),
-            ("spool", _RECONCILE_S, partial(sweep, self.host, self.records)),
+            ("spool", _SPOOL_S, partial(sweep, self.host, self.records)),
         ):
             threading.Thread(target=self._repeat, args=(every_s, body), name=name, daemon=True).start()
 

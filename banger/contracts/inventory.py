@@ -23,7 +23,8 @@ class FoundVm(Frozen):
 
 
 class Inventory(Frozen):
-    """All VMs that root knows of, at one moment (epoch seconds of that host)."""
+    """All VMs that root knows of, at one moment (epoch seconds of that host), and which process says so."""
 
     at: float
+    incarnation: str
     vms: tuple[FoundVm, ...]

@@ -1,18 +1,20 @@
 """How both workers claim a step and report its outcome: atomic scripts over the VM's record.
 
 The Redis client is handed in, so this stays free of I/O of its own. Times in scripts are Redis' own.
-A step is claimed by (job, step) under a lease; the VM's generation fences claims of an older start.
+A step is claimed by (job, step); the VM's generation fences claims of an older start. A claim is its worker's
+until the step's time is over or another process serves the queue, whichever comes first: one at a time does.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
 from banger.contracts.calls import StageCall
 from banger.contracts.errors import BangerError
+from banger.contracts.names import new_id
 
 FARM_EVENTS = "banger:events"
 FARM_EVENTS_MAX = 20_000
@@ -112,7 +114,8 @@ if mark == 'failed' then return {unwinding and 'done' or 'over'} end
 local attempt = 1
 if mark then
   local holder, until_ms, n = string.match(mark, '^(%w+)|(%d+)|(%d+)$')
-  if holder ~= token and tonumber(until_ms) > now then return {'busy'} end
+  local lives = string.sub(holder, 1, 12) == string.sub(token, 1, 12)  -- one process at a time serves a queue
+  if holder ~= token and lives and tonumber(until_ms) > now then return {'busy'} end
   attempt = tonumber(n) + 1
 end
 local mine = token .. '|' .. string.format('%d', now + lease_ms) .. '|' .. string.format('%d', attempt)
@@ -127,16 +130,6 @@ tell(vm_events, farm_events, event)
 return {'go', attempt}
 """
 )
-
-_RENEW = """
-local job, step, token, lease_ms = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
-local holder, attempt = string.match(redis.call('HGET', job, 's:' .. step) or '', '^(%w+)|%d+|(%d+)$')
-if holder ~= token then return 0 end
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-redis.call('HSET', job, 's:' .. step, token .. '|' .. string.format('%d', now + lease_ms) .. '|' .. attempt)
-return 1
-"""
 
 _RELEASE = """
 local job, step, token = KEYS[1], ARGV[1], ARGV[2]
@@ -216,9 +209,17 @@ return 1
 
 @dataclass(frozen=True)
 class Journal:
-    """Claims and reports steps in Redis. Errors of the client pass through."""
+    """Claims and reports steps in Redis for one worker process. Errors of the client pass through.
+
+    ``incarnation`` is that process: a claim of another one, which served the same queue before, is void.
+    """
 
     redis: Redis
+    incarnation: str = field(default_factory=new_id)
+
+    def new_token(self) -> str:
+        """Return what marks one delivery of a step, by this process."""
+        return self.incarnation + new_id()
 
     def claim(self, call: StageCall, token: str) -> Claim:
         """Claim a step for this delivery; only ``Verdict.GO`` allows to act."""
@@ -238,10 +239,6 @@ class Journal:
         )
         words = [word.decode() if isinstance(word, bytes) else word for word in reply]
         return Claim(Verdict(words[0]), token, int(words[1]) if len(words) > 1 else 1)
-
-    def renew(self, call: StageCall, token: str) -> bool:
-        """Hold a claim for another lease; False when it is not ours any more."""
-        return bool(self.redis.eval(_RENEW, 1, job_key(call.job), call.step, token, _lease_ms(call)))
 
     def release(self, call: StageCall, token: str) -> bool:
         """Give a claim back as if it had never been made; False when it is not ours any more."""

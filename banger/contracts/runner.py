@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from enum import Enum
 from typing import Any
 
@@ -17,11 +19,13 @@ from banger.contracts.errors import (
     as_banger_error,
 )
 from banger.contracts.journal import Journal, Verdict
-from banger.contracts.names import new_id
 from banger.contracts.queues import Direction
 from banger.contracts.requests import StageRequest
 
 log = logging.getLogger("banger.runner")
+
+_acting_for: set[str] = set()  # VMs
+_lock = threading.Lock()
 
 Effect = Callable[[StageRequest], dict[str, Any] | None]
 
@@ -49,9 +53,32 @@ def run_step(
     A failed undo of an unwinding job is reported and the chain goes on: every undo is attempted.
 
     Only the delivery that did a step sends its chain on. Others are copies and end here: what they would
-    make up for, should that one's worker have died, is rung again by reconcile.
+    make up for, should that one's worker have died, is rung again by reconcile. So does a step of a VM that
+    an earlier one, whose time is over, still acts for: an undo must not overtake its own do.
     """
-    token = new_id()
+    with _alone(call.vm_id) as alone:
+        return _run_step(call, journal, effects) if alone else (Next.STOP, None)
+
+
+@contextmanager
+def _alone(vm_id: str) -> Iterator[bool]:
+    """Yield whether nobody else in this process acts for the VM; if so, nobody will in the block."""
+    with _lock:
+        alone = vm_id not in _acting_for
+        _acting_for.add(vm_id)
+    try:
+        yield alone
+    finally:
+        if alone:
+            _acting_for.discard(vm_id)
+
+
+def _run_step(
+    call: StageCall,
+    journal: Journal,
+    effects: Mapping[tuple[str, Direction], Effect],
+) -> tuple[Next, BangerError | None]:
+    token = journal.new_token()
     claim = journal.claim(call, token)
     match claim.verdict:
         case Verdict.DONE | Verdict.BUSY | Verdict.OVER:

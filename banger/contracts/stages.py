@@ -26,7 +26,7 @@ from banger.contracts.requests import (
     WorkDiskRequest,
 )
 
-RENEWED_LEASE_S = 30.0
+_SPARE_S = 5.0  # from a stage's deadline until its claim runs out
 
 
 class Side(StrEnum):
@@ -53,8 +53,8 @@ class Stage(NamedTuple):
 
     @property
     def lease_s(self) -> float:
-        """How long a claim holds. Nobody sits out an hour's wait whose worker died: those are renewed."""
-        return RENEWED_LEASE_S if self.waits else self.deadline_s + 5
+        """How long a claim holds in a worker that lives; one whose worker has died holds no longer."""
+        return self.deadline_s + _SPARE_S
 
 
 STAGES = {

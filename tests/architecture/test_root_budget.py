@@ -7,7 +7,7 @@ import sys
 import pytest
 from sources import ROOT, code_lines, files, imported_modules
 
-MAX_CODE_LINES = 1500  # of all of root_worker; raise it with a reason
+MAX_CODE_LINES = 1510  # of all of root_worker; raise it with a reason: 7 more for one worker at a time
 MAX_PURE_LINES = 1700  # of the contracts that it imports: models and pure functions, which cannot act
 MAX_FILE_LINES = 250
 ALLOWED = {"celery", "kombu", "pydantic", "pyroute2", "cryptography", "root_worker"}

@@ -14,11 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from banger.contracts.errors import StageFailedError
-from banger.contracts.stages import STAGES
-
-# What a dead worker had claimed is free again within a test.
-for _stage in ("admit", "overlay"):
-    STAGES[_stage] = STAGES[_stage]._replace(deadline_s=0.0)
 
 _FAULTS = Path(os.environ["BANGER_TEST_FAULTS"])
 _HOLD_S = 30.0

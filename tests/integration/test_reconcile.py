@@ -24,6 +24,8 @@ from workers.vanished import Vanished
 
 pytestmark = pytest.mark.integration
 
+ROOT = "f" * 12
+
 Sent = list[tuple[str, dict[str, Any]]]
 
 
@@ -33,6 +35,7 @@ class World(NamedTuple):
     sent: Sent
     paths: HostPaths
     vanished: Vanished
+    rings: reconcile.Rings
 
     def look(self) -> Sent:
         """Let reconcile look once; return what it sent."""
@@ -45,6 +48,8 @@ class World(NamedTuple):
                 ("begin", {"vm": vm, "pipeline": pipeline, "job": job})
             ),
             vanished=self.vanished,
+            rings=self.rings,
+            journal=self.journal,
         )
         reconcile.look_after(cast("Farmhand", farmhand))
         return self.sent
@@ -77,7 +82,9 @@ class World(NamedTuple):
 def world(redis_client: FarmRedis, tmp_path: Path) -> World:
     paths = HostPaths(tmp_path, tmp_path / "run")
     paths.vm(VM).mkdir(parents=True)
-    return World(Records(redis_client), Journal(redis_client), [], paths, Vanished())
+    world = World(Records(redis_client), Journal(redis_client), [], paths, Vanished(), reconcile.Rings())
+    world.look()  # the first time, all jobs are rung
+    return world
 
 
 def test_a_job_is_rung_again_when_nothing_came_of_it_for_a_while(world: World) -> None:
@@ -90,6 +97,22 @@ def test_a_job_is_rung_again_when_nothing_came_of_it_for_a_while(world: World) -
     assert world.look() == [], "the ring itself counts, and the next is due later"
     world.forget(60)
     assert len(world.look()) == 1
+
+
+def test_a_job_that_nobody_is_at_is_rung_at_once_when_a_process_has_died(world: World) -> None:
+    world.make(ended=False)
+    client: Any = world.records.redis
+
+    def root_is(incarnation: str) -> Sent:
+        said = Inventory(at=1, incarnation=incarnation, vms=())
+        client.set(inventory_key("here"), said.model_dump_json())
+        return world.look()
+
+    assert root_is(ROOT) == [], "nothing was known of it before"
+    client.delete(inventory_key("here"))
+    assert world.look() == []
+    assert len(root_is("e" * 12)) == 1
+    assert root_is("e" * 12) == []
 
 
 def test_a_vm_is_deleted_when_its_time_is_over(world: World) -> None:
@@ -127,9 +150,9 @@ def test_a_vm_whose_vmm_has_vanished_is_stopped_when_that_was_seen_twice(world: 
     client: Any = world.records.redis
     client.hset(vm_key(VM), "state", "running")
 
-    def found(at: float, *, alive: bool) -> Sent:
+    def found(at: float, *, alive: bool, root: str = ROOT) -> Sent:
         vm = FoundVm(vm_id=VM, generation=1, slot=2, alive=alive)
-        client.set(inventory_key("here"), Inventory(at=at, vms=(vm,)).model_dump_json())
+        client.set(inventory_key("here"), Inventory(at=at, incarnation=root, vms=(vm,)).model_dump_json())
         return world.look()
 
     assert found(100, alive=False) == []

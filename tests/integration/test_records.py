@@ -21,7 +21,6 @@ from banger.contracts.errors import (
 )
 from banger.contracts.journal import Journal, Verdict, cancel_key
 from banger.contracts.names import new_id
-from banger.contracts.stages import RENEWED_LEASE_S
 from banger.events import Events
 from banger.output import JobOutput
 from banger.pipelines import CREATE, CREATE_STOPPED, DELETE, RUN, RUN_KEEP, SET, START, STOP, Pipeline
@@ -29,10 +28,11 @@ from banger.planning import calls, unwinding_calls
 from banger.records import Job, Records
 from banger.states import State
 from banger.submission import Submission
-from workers.held_claims import HeldClaims
 from workers.reconcile import stands_still
 
 pytestmark = pytest.mark.integration
+
+A, B = ("0" * 12 + delivery * 12 for delivery in "ab")  # two deliveries to one worker
 
 
 @pytest.fixture
@@ -194,56 +194,46 @@ def known_job(records: Records, job: str = JOB) -> Job:
 def test_a_step_is_claimed_by_one_at_a_time(records: Records, journal: Journal) -> None:
     reserve(records)
     call = steps(records, CREATE)[0]
-    assert journal.claim(call, "a").verdict is Verdict.GO
-    assert journal.claim(call, "b").verdict is Verdict.BUSY
-    assert not journal.finished(call, "b", 1.0, None)
-    assert journal.finished(call, "a", 1.0, None)
-    assert journal.claim(call, "b").verdict is Verdict.DONE
+    assert journal.claim(call, A).verdict is Verdict.GO
+    assert journal.claim(call, B).verdict is Verdict.BUSY
+    assert not journal.finished(call, B, 1.0, None)
+    assert journal.finished(call, A, 1.0, None)
+    assert journal.claim(call, B).verdict is Verdict.DONE
 
 
-def test_the_claim_of_a_wait_is_short_and_can_be_renewed(records: Records, journal: Journal) -> None:
+def test_what_a_dead_worker_had_claimed_is_taken_over_at_once(records: Records, redis_client: Any) -> None:
     reserve(records)
     call = next(call for call in steps(records, CREATE) if call.stage == "wait_ready")
-    journal.claim(call, "a")
-    assert lease_left_s(records, call) <= RENEWED_LEASE_S
-    records.redis.hset(f"banger:job:{JOB}", f"s:{call.step}", "a|1|1")
-    assert journal.renew(call, "a")
-    assert lease_left_s(records, call) > RENEWED_LEASE_S - 5
-    assert journal.claim(call, "b").verdict is Verdict.BUSY
-    assert not journal.renew(call, "b")
+    dead, alive = Journal(redis_client), Journal(redis_client)
+    old = dead.new_token()
+    dead.claim(call, old)
+    claim = alive.claim(call, alive.new_token())
+    assert (claim.verdict, claim.attempt) == (Verdict.GO, 2)
+    assert alive.claim(call, alive.new_token()).verdict is Verdict.BUSY
+    assert not dead.finished(call, old, 1.0, None)
+
+
+def test_a_job_stands_still_when_who_claimed_its_step_has_died(records: Records, journal: Journal) -> None:
+    reserve(records)
+    journal.claim(steps(records, CREATE)[0], journal.new_token())
+    job, now = known_job(records), time.time()
+    assert not stands_still(job, now, {journal.incarnation}, at_once=True)
+    assert not stands_still(job, now, None, at_once=True)
+    assert stands_still(job, now, {"a" * 12}, at_once=True)
+    assert not stands_still(job, now, {"a" * 12})
+    assert stands_still(job, now + 31, {"a" * 12})
 
 
 def test_a_claim_that_is_given_back_was_no_attempt(records: Records, journal: Journal) -> None:
     reserve(records, pipeline=RUN)
     call = next(call for call in steps(records, RUN) if call.stage == "exec")
     assert call.table_row.attempts == 1
-    journal.claim(call, "a")
-    assert not journal.release(call, "b")
-    assert journal.release(call, "a")
-    claim = journal.claim(call, "b")
+    journal.claim(call, A)
+    assert not journal.release(call, B)
+    assert journal.release(call, A)
+    claim = journal.claim(call, B)
     assert (claim.verdict, claim.attempt) == (Verdict.GO, 1)
-    assert not journal.finished(call, "a", 1.0, None)
-
-
-def test_a_held_claim_is_renewed_until_its_outcome_is_told(records: Records, redis_client: FarmRedis) -> None:
-    reserve(records)
-    call = next(call for call in steps(records, CREATE) if call.stage == "wait_ready")
-    held = HeldClaims(redis_client)
-    held.claim(call, "a")
-    records.redis.hset(f"banger:job:{JOB}", f"s:{call.step}", "a|1|1")
-    held.renew_all()
-    assert lease_left_s(records, call) > 0
-    assert held.finished(call, "a", 1.0, None)
-    held.renew_all()
-    job = records.job(JOB)
-    assert job
-    assert job.steps[call.step] == "done"
-
-
-def lease_left_s(records: Records, call: StageCall) -> float:
-    job = records.job(call.job)
-    assert job
-    return int(job.steps[call.step].split("|")[1]) / 1000 - time.time()
+    assert not journal.finished(call, A, 1.0, None)
 
 
 def test_an_expired_claim_is_taken_over_a_bounded_number_of_times(records: Records, journal: Journal) -> None:
@@ -260,7 +250,7 @@ def test_an_older_generation_is_fenced(records: Records, journal: Journal) -> No
     reserve(records)
     call = steps(records, CREATE)[0]
     records.redis.hset(f"banger:vm:{VM}", "generation", 2)
-    assert journal.claim(call, "a").verdict is Verdict.OVER
+    assert journal.claim(call, A).verdict is Verdict.OVER
 
 
 def test_a_failed_create_frees_name_and_slot_and_keeps_the_story(records: Records, journal: Journal) -> None:

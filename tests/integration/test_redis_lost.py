@@ -8,6 +8,7 @@ from faulty_farm import Fault, FaultyFarm
 
 from banger.contracts.errors import NotFoundError
 from banger.contracts.journal import name_key, vm_key
+from banger.states import State
 
 pytestmark = pytest.mark.integration
 
@@ -15,6 +16,11 @@ pytestmark = pytest.mark.integration
 def lose_everything(faulty: FaultyFarm) -> None:
     faulty.box.admin.redis.flushall()
     eventually(lambda: faulty.box.admin.knows_host(faulty.box.settings.host))
+
+
+def is_being_deleted(faulty: FaultyFarm, vm_id: str) -> bool:
+    record = faulty.box.farm.records.get(vm_id)
+    return record is not None and record.state is State.DELETING
 
 
 def test_stopped_vms_are_there_again_with_name_slot_and_spec(faulty: FaultyFarm) -> None:
@@ -35,8 +41,9 @@ def test_what_was_half_made_is_removed(faulty: FaultyFarm) -> None:
     submission = farm.submit_create(farm.spec("half"), start=False)
     eventually(lambda: (faulty.box.paths.overlay(submission.vm_id)).exists())
     lose_everything(faulty)
+    eventually(lambda: is_being_deleted(faulty, submission.vm_id))
+    faulty.mend()  # what was held up goes on, and makes nothing that stays
     eventually(lambda: not faulty.box.traces())
-    faulty.mend()  # what was held up goes on, and makes nothing any more
     farm.create("next", start=False)
     farm.delete("next")
     assert not faulty.box.traces()
@@ -52,8 +59,9 @@ def test_a_vm_that_root_alone_knows_of_is_removed(faulty: FaultyFarm) -> None:
     (faulty.box.paths.intent(submission.vm_id)).unlink()
     faulty.box.paths.vm(submission.vm_id).rmdir()
     lose_everything(faulty)
+    eventually(lambda: is_being_deleted(faulty, submission.vm_id))
+    faulty.mend()  # what was held up goes on, and makes nothing that stays
     eventually(lambda: not faulty.box.traces())
-    faulty.mend()  # what was held up goes on, and makes nothing any more
     farm.create("next", start=False)
     farm.delete("next")
     assert not faulty.box.traces()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from farm_facts import steps
 
 from banger.contracts.calls import StageCall
 from banger.contracts.errors import BangerError, InternalError, StageFailedError
-from banger.contracts.journal import Claim, Journal, Verdict
+from banger.contracts.journal import Claim, Journal, Redis, Verdict
 from banger.contracts.runner import HandOverError, Next, run_step
 from banger.pipelines import CREATE
 
@@ -20,6 +20,7 @@ LAST_RESORT = CALL.model_copy(update={"fails_to": "error"})
 
 class RecordingJournal(Journal):
     def __init__(self, verdict: Verdict, *, still_ours: bool = True) -> None:
+        super().__init__(cast("Redis", None))
         object.__setattr__(self, "reports", [])
         object.__setattr__(self, "_verdict", verdict)
         object.__setattr__(self, "_still_ours", still_ours)
@@ -109,3 +110,15 @@ def test_a_job_with_nothing_to_undo_ends_where_it_fails() -> None:
 
 def test_an_outcome_under_a_lost_claim_stops_the_chain() -> None:
     assert run(Verdict.GO, still_ours=False)[0] is Next.STOP
+
+
+def test_a_step_of_a_vm_that_an_earlier_one_still_acts_for_is_left_alone() -> None:
+    overtaking: list[tuple[Next, BangerError | None, list[tuple[str, Any]]]] = []
+
+    def effect(_request: object) -> None:
+        overtaking.append(run(Verdict.GO, raises(AssertionError("acted")), UNDO))
+
+    after, _, _ = run(Verdict.GO, effect)
+    assert overtaking == [(Next.STOP, None, [])]
+    assert after is Next.CONTINUE
+    assert run(Verdict.GO, call=UNDO)[0] is Next.CONTINUE
