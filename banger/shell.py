@@ -1,7 +1,8 @@
 """The one door through which the unprivileged side and the CLI start other programs.
 
 An argv of strings, an absolute binary, a fixed environment, closed stdin unless bytes are given, a
-deadline that kills the whole process group, bounded output, and one log line that can be pasted.
+deadline that kills the whole process group, bounded output, and one log line that can be pasted. A program
+dies with whoever started it, so that a worker that comes after a killed one is alone on its disks.
 Root has a door of its own: ``root_worker.shell``.
 """
 
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, NoReturn
 
 from banger.contracts.errors import ToolFailedError
+from banger.contracts.sandbox import mortal
 
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -81,7 +83,7 @@ def run(
     started = time.monotonic()
     with _stdin_of(stdin) as source:
         process = subprocess.Popen(
-            argv,
+            mortal(argv, find_tool),
             stdin=source,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -151,7 +153,7 @@ def piped(argv: Sequence[str], *, deadline_s: float) -> Iterator[subprocess.Pope
     if not argv or not argv[0].startswith("/"):
         raise ValueError(f"argv[0] must be an absolute path: {argv[:1]}")
     process = subprocess.Popen(
-        argv,
+        mortal(argv, find_tool),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

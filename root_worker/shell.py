@@ -2,7 +2,7 @@
 
 An argv of strings whose binary is absolute, root's own and replaceable by nobody else; a fixed environment;
 stdin and both outputs files in memory that cannot grow; a deadline; named good exit codes; one log line that
-can be pasted. The process group never outlives the call. What reads a guest's data runs in a sandbox.
+can be pasted. The process group outlives neither the call nor us. What reads guests' data runs in a sandbox.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import stat
 import subprocess
 import time
 from collections.abc import Collection, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 from banger.contracts.errors import ToolFailedError
+from banger.contracts.sandbox import mortal
 
 TOOL_DIRECTORIES = (Path("/usr/sbin"), Path("/usr/bin"), Path("/sbin"), Path("/bin"))
 ENVIRONMENT = {"PATH": ":".join(map(str, TOOL_DIRECTORIES)), "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"}
@@ -65,13 +66,14 @@ def run(
     passes.
     """
     whole = (*sandbox, *argv)
-    for name in {whole[0], argv[0]}:
+    leashed = mortal(whole, tool)
+    for name in {leashed[0], whole[0], argv[0]}:
         _check_binary(name)
     started = time.monotonic()
     with ExitStack() as stack:
         source, *outputs = (_memory(stack, *what) for what in ((stdin, len(stdin)), *[(b"", max_output)] * 2))
         process = subprocess.Popen(
-            whole,
+            leashed,
             stdin=source,
             stdout=outputs[0],
             stderr=outputs[1],
@@ -119,10 +121,7 @@ def _memory(stack: ExitStack, content: bytes, size: int) -> int:
 
 
 def _wait(process: subprocess.Popen[bytes], deadline_s: float) -> bool:
-    """Wait until the program ends, and kill what it leaves; False when the deadline came first.
-
-    A sandbox ends with its first process, which is its leader's child and may have left the group.
-    """
+    """Wait until the program ends, and kill what it leaves; False when the deadline came first."""
     pidfd = os.pidfd_open(process.pid)
     try:
         poll = select.poll()
@@ -130,9 +129,5 @@ def _wait(process: subprocess.Popen[bytes], deadline_s: float) -> bool:
         return bool(poll.poll(deadline_s * 1000))
     finally:
         os.close(pidfd)
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        for child in children.read_text().split():
-            with suppress(ProcessLookupError):
-                os.kill(int(child), signal.SIGKILL)
         os.killpg(process.pid, signal.SIGKILL)  # not reaped yet, so the group's number cannot be another's
         process.wait()

@@ -180,7 +180,7 @@ def _fill(filters: _Filters, settings: dict[str, list[str]]) -> None:
 
 
 def _allowed_calls(lines: list[str]) -> set[str]:
-    """Return the system calls that SystemCallFilter's lines leave: the first allows, later ones take away."""
+    """Return the system calls that SystemCallFilter's lines leave: the first allows, others change that."""
     allowed: set[str] = set()
     for line in lines:
         names = _expand(line.removeprefix("~").split())

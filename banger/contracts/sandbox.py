@@ -5,7 +5,7 @@ util-linux does it all: each word execs the next, and the last the program, with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 LIMITS = {
@@ -15,6 +15,15 @@ LIMITS = {
     "cpu": 10,
     "core": 0,
 }
+
+
+def mortal(argv: Sequence[str], tool: Callable[[str], str]) -> tuple[str, ...]:
+    """Return the argv that runs another one which dies with us, were we killed: the next worker starts anew.
+
+    The kernel kills it with the thread that started it, which waits for it. It forgets to for what changes
+    its user, and for children: a sandbox, which may have some, has a first process that they die with.
+    """
+    return (tool("setpriv"), "--pdeathsig", "KILL", "--", *argv)
 
 
 def unprivileged(uid: int, tool: Callable[[str], str], groups: Collection[int] = ()) -> tuple[str, ...]:
@@ -40,7 +49,7 @@ def sandboxed(uid: int, tool: Callable[[str], str], root: Path, max_file: int | 
     """
     limits = LIMITS | ({} if max_file is None else {"fsize": max_file})
     return (
-        *(tool("unshare"), "--net", "--ipc", "--pid", "--fork", "--mount-proc", f"--root={root}", "--"),
+        *(tool("unshare"), "--net", "--ipc", "--pid", "--kill-child", "--mount-proc", f"--root={root}", "--"),
         # Signals such as SIGXFSZ spare the first process of a namespace, so the program is not that.
         *(tool("setsid"), "--fork", "--wait"),
         *(tool("prlimit"), *(f"--{name}={limit}" for name, limit in limits.items()), "--"),

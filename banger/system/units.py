@@ -120,6 +120,8 @@ def _worker(settings: Settings, near: Sequence[str], *, own_redis: bool) -> Unit
             ),
             # Celery lets what runs come to its end; what is left then, an ssh to a guest perhaps, is killed.
             Setting("KillMode", "mixed", "commands in guests are not ended by the first signal"),
+            # Which it calls whatever it is asked; without a capability there is none to be set.
+            Setting("SystemCallFilter", "capset", "setpriv, by which tools die with the worker"),
         ),
         # The rest it reads from the configuration; this one is decided here, with root's policy.
         environment=(("BANGER_DISK_BACKEND", settings.disk_backend),),

@@ -60,6 +60,16 @@ def test_the_deadline_kills_the_whole_group() -> None:
     assert time.monotonic() - started < 5
 
 
+def test_a_program_that_ignores_signals_is_killed_with_its_children_at_the_deadline(tmp_path: Path) -> None:
+    deaf = f"trap '' TERM INT HUP; sleep 60 & echo $! >{tmp_path}/pid; while :; do sleep 60; done"
+    with pytest.raises(ToolFailedError, match=r"within 0\.2 s"):
+        shell.run((SH, "-c", deaf), deadline_s=0.2)
+    pid, deadline = int((tmp_path / "pid").read_text()), time.monotonic() + 5
+    while _runs(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_a_child_left_behind_in_the_group_does_not_outlive_the_call() -> None:
     pid = int(shell.run((SH, "-c", "sleep 60 >/dev/null & echo $!"), deadline_s=5).stdout)
     deadline = time.monotonic() + 5

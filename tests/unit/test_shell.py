@@ -39,6 +39,15 @@ def test_the_deadline_kills_the_whole_group(tmp_path):
     assert_ends(int((tmp_path / "pid").read_text()))
 
 
+def test_a_program_that_ignores_signals_is_killed_with_its_children_at_the_deadline(tmp_path):
+    deaf = f"trap '' TERM INT HUP; sleep 60 & echo $! >{tmp_path}/pid; while :; do sleep 60; done"
+    started = time.monotonic()
+    with pytest.raises(ToolFailedError, match=r"sh did not end within 0\.2 s"):
+        shell.run((SH, "-c", deaf), deadline_s=0.2)
+    assert time.monotonic() - started < 5
+    assert_ends(int((tmp_path / "pid").read_text()))
+
+
 def test_a_child_that_holds_the_pipes_does_not_hold_us_and_ends_too():
     started = time.monotonic()
     pid = int(shell.run((SH, "-c", "sleep 60 & echo $!"), deadline_s=30).stdout)
