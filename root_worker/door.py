@@ -18,7 +18,7 @@ from celery.worker import strategy
 
 from banger.contracts.errors import PolicyError
 from banger.contracts.policy import Policy, check
-from banger.contracts.root_message import body_of, headers_of
+from banger.contracts.root_message import body_of, headers_of, printable, ticket_of
 from banger.contracts.tickets import Claims, TicketKey, open_ticket
 from root_worker.audit import Audit
 from root_worker.ledger import Ledger
@@ -34,15 +34,8 @@ class Door(NamedTuple):
 
     def open(self, headers: Mapping[str, Any], content_type: str, payload: Any) -> Claims:
         """Return the claims of a message's one ticket; PolicyError unless all about it is as it must be."""
-        if content_type != "application/json":
-            raise PolicyError(f"content type {content_type!r}")
-        try:
-            args, kwargs, _embed = payload
-        except (TypeError, ValueError):
-            raise PolicyError("the body is not one of Celery's second protocol") from None
-        if not isinstance(args, list) or len(args) != 1 or kwargs:
-            raise PolicyError("a root message carries one ticket and nothing else")
-        claims = open_ticket(args[0], host=self.policy.host, keys=self.keys(), now=time.time())
+        ticket = ticket_of(content_type, payload)
+        claims = open_ticket(ticket, host=self.policy.host, keys=self.keys(), now=time.time())
         if (claims.task, claims.task_id) != (headers.get("task"), headers.get("id")):
             raise PolicyError("the message is not the one that the ticket was made for")
         check(claims.call.parse_request(), self.policy)
@@ -53,7 +46,9 @@ class Door(NamedTuple):
     def refuse(self, error: Exception | str, headers: Any = None) -> bool:
         """Tell of a message that is not let in; True while there are masses of them."""
         said = headers if isinstance(headers, dict) else {}
-        return self.audit.refused(_clean(error), task=_clean(said.get("task")), id=_clean(said.get("id")))
+        return self.audit.refused(
+            printable(error), task=printable(said.get("task")), id=printable(said.get("id"))
+        )
 
 
 class RootTask(Task[Any, Any]):
@@ -85,8 +80,3 @@ def rebuild(message: Any, claims: Claims) -> None:
     message.headers = headers_of(claims, message.headers)
     message.content_encoding = "utf-8"
     message._decoded_cache = None  # kombu keeps the decoded body; it must be read anew
-
-
-def _clean(said: object) -> str:
-    """Return what a stranger may have written as one short printable line."""
-    return "".join(char if char.isprintable() else "?" for char in str(said)[:200])

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from banger.contracts.names import HostPaths
 from banger.contracts.policy import Policy
-from root_worker.registry import Entry, Registry
+from banger.contracts.registry import Entry
+from root_worker.registry import Registry
 
 
 class RootHost(NamedTuple):

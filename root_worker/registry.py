@@ -9,28 +9,10 @@ from __future__ import annotations
 import os
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
-from banger.contracts.errors import PolicyError, StaleGenerationError
+from banger.contracts.errors import PolicyError
+from banger.contracts.registry import Entry
 from root_worker.ops.lock import held
-
-
-class Entry(BaseModel):
-    """What root remembers of one VM. ``launched`` is the generation that its VMM was last started for."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    vm_id: str
-    generation: int
-    slot: int | None = None
-    disk_backend: Literal["file", "dm-snapshot"] | None = None
-    launched: int | None = None
-    vcpus: int = 0  # of the VMM that was launched
-    memory_mib: int = 0
-    accelerator: Literal["kvm", "tcg"] | None = None
-    limits: tuple[str, ...] = ()
 
 
 class Registry:
@@ -64,12 +46,11 @@ class Registry:
         or not the one this VM had.
         """
         with self.locked():
-            entry = self.get(vm_id) or Entry(vm_id=vm_id, generation=0)
-            if slot is not None and entry.slot not in (None, slot):
-                raise PolicyError(f"VM {vm_id} has slot {entry.slot}, not {slot}")
-            if slot is not None and entry.slot is None:  # once: all entries are read for it
-                self._require_free(slot)
-            return self._advance(entry, generation, {"slot": slot or entry.slot})
+            known = self.get(vm_id)
+            entry = (known or Entry(vm_id=vm_id, generation=0)).advanced(generation)
+            if slot is not None:  # of the others all are read for it, but only once
+                entry = entry.in_slot(slot, self._others(vm_id) if entry.slot is None else ())
+            return self._changed(known, entry)
 
     def fence(self, vm_id: str, generation: int) -> Entry | None:
         """Record a request to remove something of a VM; return its entry, None where root knows of none.
@@ -79,7 +60,7 @@ class Registry:
         """
         with self.locked():
             known = self.get(vm_id)
-            return self._advance(known, generation, {}) if known else None
+            return self._changed(known, known.advanced(generation)) if known else None
 
     def update(self, vm_id: str, room: tuple[int, int] | None = None, /, **changes: object) -> Entry:
         """Change fields of an admitted VM's entry and return it.
@@ -92,7 +73,7 @@ class Registry:
                 raise PolicyError(f"VM {vm_id} is not in root's registry")
             entry = Entry.model_validate(entry.model_dump() | changes)
             if room:
-                self._require_room(entry, *room)
+                entry.require_room(self._others(vm_id), *room)
             self._write(entry)
             return entry
 
@@ -102,33 +83,13 @@ class Registry:
             self._file(vm_id).unlink(missing_ok=True)
             self._sync()
 
-    def _advance(self, known: Entry, generation: int, changes: dict[str, object]) -> Entry:
-        if generation < known.generation:
-            raise StaleGenerationError(
-                f"generation {generation} of VM {known.vm_id} is over: root has seen {known.generation}"
-            )
-        entry = known.model_copy(update={"generation": generation, **changes})
+    def _changed(self, known: Entry | None, entry: Entry) -> Entry:
         if entry != known:
             self._write(entry)
         return entry
 
-    def _require_free(self, slot: int) -> None:
-        for other in self.entries():
-            if other.slot == slot:
-                raise PolicyError(
-                    f"slot {slot} belongs to VM {other.vm_id}",
-                    details=f"root knows it from {self._file(other.vm_id)}",
-                    resolution="Delete that VM; if the farm does not know it, kill it and remove the file.",
-                )
-
-    def _require_room(self, entry: Entry, max_vcpus: int, max_memory_mib: int) -> None:
-        all_of_them = [entry, *(other for other in self.entries() if other.vm_id != entry.vm_id)]
-        vcpus, memory_mib = sum(vm.vcpus for vm in all_of_them), sum(vm.memory_mib for vm in all_of_them)
-        if vcpus > max_vcpus or memory_mib > max_memory_mib:
-            raise PolicyError(
-                f"this host's VMs would have {vcpus} vCPUs and {memory_mib} MiB of memory",
-                details=f"root's policy allows {max_vcpus} and {max_memory_mib} MiB",
-            )
+    def _others(self, vm_id: str) -> list[Entry]:
+        return [entry for entry in self.entries() if entry.vm_id != vm_id]
 
     def _file(self, vm_id: str) -> Path:
         return self._directory / f"{vm_id}.json"

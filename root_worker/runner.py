@@ -18,7 +18,7 @@ from banger.contracts.runner import Next, run_step
 from banger.contracts.tickets import Claims
 from root_worker.door import Door
 from root_worker.host import RootHost
-from root_worker.inventory import take_inventory
+from root_worker.inventory import Stock
 from root_worker.ops.lock import take
 from root_worker.stages import EFFECTS
 
@@ -36,6 +36,7 @@ class RootRunner:
         self._client = client
         self._stopping = threading.Event()
         self._incarnation = new_id()
+        self._stock = Stock(host, self._incarnation)
         self._effects = {key: partial(effect, host=host) for key, effect in EFFECTS.items()}
 
     def run(self, claims: Claims) -> tuple[Next, BangerError | None]:
@@ -76,6 +77,6 @@ class RootRunner:
         host, client = self._host.policy.host, self._client()
         self._door.keys()  # who cannot read whom to trust serves nobody, and says so
         client.hset(audit_key(host), mapping=self._door.audit.published())
-        found = take_inventory(self._host, self._incarnation)
+        found = self._stock.take()
         client.set(inventory_key(host), found.model_dump_json(), ex=INVENTORY_TTL_S)
         client.set(serving_key(root_queue(host)), "1", ex=SERVING_TTL_S)

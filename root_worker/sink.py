@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from banger.contracts.policy import check
+from banger.contracts.registry import Entry
 from banger.contracts.requests import StageRequest
 from root_worker.host import RootHost
-from root_worker.registry import Entry
 
 R = TypeVar("R", bound=StageRequest)
 Answer = dict[str, Any] | None

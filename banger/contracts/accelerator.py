@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 KVM = Path("/dev/kvm")
 
@@ -25,6 +25,15 @@ class Verdict(BaseModel):
     qemu: str
     works: bool
     reason: str
+
+
+def proven(said: bytes, boot_id: str) -> bool:
+    """Tell whether a probe's file says that KVM works, and is of this boot; False where it says nothing."""
+    try:
+        verdict = Verdict.model_validate_json(said)
+    except ValidationError:
+        return False
+    return verdict.works and verdict.boot_id == boot_id
 
 
 def groups_needed(device: os.stat_result) -> tuple[int, ...] | None:

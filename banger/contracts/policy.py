@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from banger.contracts.errors import PolicyError
-from banger.contracts.names import HostName, HostPaths, Slot, slot
+from banger.contracts.names import FIRST_SLOT, HostName, HostPaths, Slot, slot
 from banger.contracts.requests import GuestFile, LaunchRequest, PatchRootfsRequest, StageRequest
 from banger.contracts.tickets import TicketKey
 
@@ -59,6 +59,11 @@ class Policy(BaseModel):
             return slot(number, self.network, self.uid_base)
         except ValueError as error:
             raise PolicyError(str(error)) from error
+
+    def slot_of(self, uid: int | None) -> int | None:
+        """Return whose slot's uid this is, None where it is no slot's."""
+        number = -1 if uid is None else uid - self.uid_base
+        return number if FIRST_SLOT <= number <= self.network.num_addresses - 2 else None
 
 
 def check(request: StageRequest, policy: Policy) -> None:

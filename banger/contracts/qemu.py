@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from banger.contracts.accelerator import Accelerator
-from banger.contracts.names import link_alias
+from banger.contracts.names import KERNELS, link_alias
+from banger.contracts.requests import LaunchRequest
 from banger.contracts.vmm_limits import TCG_BUFFER_MIB
 
 BINARY = Path("/usr/bin/qemu-system-x86_64")
@@ -58,6 +59,32 @@ class Machine(NamedTuple):
     def fds(self) -> tuple[int, ...]:
         """All that the VMM inherits beside its standard streams."""
         return (*(drive.fd for drive in self.drives), self.tap_fd, self.qmp_fd)
+
+
+def machine(
+    request: LaunchRequest,
+    mac: str,
+    accelerator: Accelerator,
+    cpuinfo: str,
+    drives: tuple[Drive, ...],
+    tap_fd: int,
+    qmp_fd: int,
+) -> Machine:
+    """Return the microVM of a request, where ``cpuinfo`` is the text of /proc/cpuinfo."""
+    kernel = KERNELS / request.kernel
+    return Machine(
+        vm_id=request.vm_id,
+        accelerator=accelerator,
+        tsc_khz=tsc_khz(cpuinfo),
+        vcpus=request.vcpus,
+        memory_mib=request.memory_mib,
+        kernel=kernel / "vmlinux",
+        initrd=kernel / "initrd.img",
+        mac=mac,
+        drives=drives,
+        tap_fd=tap_fd,
+        qmp_fd=qmp_fd,
+    )
 
 
 def argv(machine: Machine) -> tuple[str, ...]:

@@ -17,6 +17,19 @@ from banger.contracts.tickets import Claims
 _TASK_ID = re.compile(r"[0-9a-f]{12}-[0-9a-f]{12}-u?[0-9]{2}-[a-z_]+")
 
 
+def ticket_of(content_type: str, payload: Any) -> Any:
+    """Return what stands in a message for its one ticket; PolicyError where it carries anything else."""
+    if content_type != "application/json":
+        raise PolicyError(f"content type {content_type!r}")
+    try:
+        args, kwargs, _embed = payload
+    except (TypeError, ValueError):
+        raise PolicyError("the body is not one of Celery's second protocol") from None
+    if not isinstance(args, list) or len(args) != 1 or kwargs:
+        raise PolicyError("a root message carries one ticket and nothing else")
+    return args[0]
+
+
 def headers_of(claims: Claims, said: Mapping[str, Any]) -> dict[str, Any]:
     """Return a message's headers. Of what it ``said`` itself only what links tasks for whoever watches."""
     call = claims.call
@@ -41,6 +54,11 @@ def body_of(claims: Claims, embed: Mapping[str, Any]) -> list[Any]:
     tail = [_link(link, claims.call.host) for link in (embed.get("chain") or [])]
     kept = {"callbacks": None, "errbacks": None, "chord": None, "chain": tail or None}
     return [[claims.model_dump(mode="json")], {}, kept]
+
+
+def printable(said: object) -> str:
+    """Return what a stranger may have written as one short printable line."""
+    return "".join(char if char.isprintable() else "?" for char in str(said)[:200])
 
 
 def _link(link: Any, host: str) -> dict[str, Any]:

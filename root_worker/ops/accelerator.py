@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import ValidationError
-
 from banger.contracts import accelerator
-from banger.contracts.accelerator import Accelerator, Verdict, groups_needed
+from banger.contracts.accelerator import Accelerator, groups_needed, proven
 from root_worker.host import RootHost
 
 
@@ -29,8 +27,5 @@ def choose_accelerator(host: RootHost) -> Choice:
 
 
 def _proven(file: Path) -> bool:
-    try:
-        verdict = Verdict.model_validate_json(file.read_bytes())
-    except (FileNotFoundError, ValidationError):
-        return False
-    return verdict.works and verdict.boot_id == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return file.exists() and proven(file.read_bytes(), boot_id)

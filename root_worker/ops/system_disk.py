@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Literal
 
 from banger.contracts.errors import PolicyError
+from banger.contracts.registry import Entry
 from root_worker.host import RootHost
 from root_worker.ops import beneath, dm_snapshot
-from root_worker.registry import Entry
 
 Backend = Literal["file", "dm-snapshot"]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from banger.contracts.registry import Entry
 from banger.contracts.requests import AdmitRequest, UndoRequest
 from root_worker.host import RootHost
 from root_worker.ops import system_disk
-from root_worker.registry import Entry
 from root_worker.sink import admitted, fenced
 from root_worker.vmm import processes
 

@@ -14,7 +14,7 @@ from typing import Any
 from banger.contracts import qemu
 from banger.contracts.errors import StageFailedError
 from banger.contracts.keeper_plan import KeeperPlan
-from banger.contracts.names import KERNELS
+from banger.contracts.registry import Entry
 from banger.contracts.requests import KillRequest, LaunchRequest, UndoRequest
 from banger.contracts.vmm_limits import limits
 from root_worker.host import RootHost
@@ -22,7 +22,6 @@ from root_worker.ops import serial_log, vm_drives
 from root_worker.ops.accelerator import choose_accelerator
 from root_worker.ops.spawn import spawn
 from root_worker.ops.tap import open_tap
-from root_worker.registry import Entry
 from root_worker.sink import admitted, fenced
 from root_worker.vmm import cgroups, processes, qmp
 from root_worker.vmm.jail import Jail, listen_qmp, locked, remove
@@ -92,19 +91,9 @@ def _start(request: LaunchRequest, host: RootHost, jail: Jail, log: serial_log.S
         tap_fd = open_tap(request.vm_id)
         stack.callback(os.close, tap_fd)
         doors = stack.enter_context(cgroups.limited(request.vm_id, limits(request.vcpus, request.memory_mib)))
-        machine = qemu.Machine(
-            vm_id=request.vm_id,
-            accelerator=chosen.accelerator,
-            tsc_khz=qemu.tsc_khz(_cpuinfo()),
-            vcpus=request.vcpus,
-            memory_mib=request.memory_mib,
-            kernel=KERNELS / request.kernel / "vmlinux",
-            initrd=KERNELS / request.kernel / "initrd.img",
-            mac=slot.mac,
-            drives=stack.enter_context(vm_drives.opened(host, request.vm_id, slot.uid)),
-            tap_fd=tap_fd,
-            qmp_fd=stack.enter_context(listen_qmp(jail)).fileno(),
-        )
+        drives = stack.enter_context(vm_drives.opened(host, request.vm_id, slot.uid))
+        qmp_fd = stack.enter_context(listen_qmp(jail)).fileno()
+        machine = qemu.machine(request, slot.mac, chosen.accelerator, _cpuinfo(), drives, tap_fd, qmp_fd)
         # Before it runs: this worker may be killed at any moment, and the next one is to know whose it is.
         entry = host.registry.update(
             request.vm_id,

@@ -11,11 +11,11 @@ from pathlib import Path
 from banger.contracts import fstab
 from banger.contracts.errors import StageFailedError
 from banger.contracts.ext4 import File, damaged, put, survey
+from banger.contracts.registry import Entry
 from banger.contracts.requests import PatchRootfsRequest
 from root_worker.host import RootHost
 from root_worker.ops import beneath, system_disk
 from root_worker.ops.debugfs import replay_journal, sandboxed_debugfs
-from root_worker.registry import Entry
 from root_worker.sink import admitted
 from root_worker.vmm import processes
 

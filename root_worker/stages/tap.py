@@ -9,11 +9,11 @@ from pyroute2 import IPRoute
 
 from banger.contracts.errors import PolicyError
 from banger.contracts.names import tap_name
+from banger.contracts.registry import Entry
 from banger.contracts.requests import TapRequest, UndoRequest
 from root_worker.host import RootHost
 from root_worker.ops import guest_network
 from root_worker.ops.tap import create_tap, find_tap, remove_tap
-from root_worker.registry import Entry
 from root_worker.sink import admitted, fenced
 
 

@@ -29,7 +29,7 @@ def limited(vm_id: str, limits: Mapping[Controller, int]) -> Iterator[dict[Contr
         doors: dict[Controller, int] = {}
         for controller, limit in limits.items():
             try:
-                group, version = _group(controller, vm_id)
+                group, version = group_of(controller, vm_id)
                 group.mkdir(parents=True, exist_ok=True)
                 if version == 2:
                     for parent in (group.parents[1], group.parent):
@@ -48,7 +48,7 @@ def remove(vm_id: str) -> None:
     for controller in LIMIT_FILES:
         while True:
             try:
-                _group(controller, vm_id)[0].rmdir()
+                group_of(controller, vm_id)[0].rmdir()
             except FileNotFoundError:
                 break
             except OSError:  # EBUSY: the kernel has not taken out the dead yet
@@ -57,7 +57,7 @@ def remove(vm_id: str) -> None:
                 time.sleep(0.005)
 
 
-def _group(controller: Controller, vm_id: str) -> tuple[Path, int]:
+def group_of(controller: Controller, vm_id: str) -> tuple[Path, int]:
     """Return where the VM's cgroup of this controller is, and its version; FileNotFoundError without one."""
     for line in _MOUNTS.read_text().splitlines():
         _, place, kind, options, *_ = line.split()

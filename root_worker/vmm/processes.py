@@ -12,13 +12,15 @@ import os
 import select
 import signal
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from banger.contracts.errors import StageFailedError
+from banger.contracts.policy import Policy
+from banger.contracts.registry import Entry
 from banger.contracts.requests import Signal
 from root_worker.host import RootHost
-from root_worker.registry import Entry
 
 SIGNAL_DEADLINE_S = 5.0
 DEATH_DEADLINE_S = 5.0
@@ -38,7 +40,7 @@ def held(uid: int | None) -> Iterator[list[Process]]:
     """Yield what lives under the uid (None: nothing). A zombie is dead, unless threads of it live on."""
     with contextlib.ExitStack() as stack:
         found = []
-        for pid in [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()]:
+        for pid in _pids():
             with contextlib.suppress(ProcessLookupError):
                 if _uid(_status(pid)) == uid:
                     pidfd = os.pidfd_open(pid)
@@ -48,13 +50,15 @@ def held(uid: int | None) -> Iterator[list[Process]]:
         yield found
 
 
-def live_uids() -> set[int]:
-    """Return the uids under which anything lives; what is a zombie does not."""
-    found = set()
-    for entry in os.scandir("/proc"):
+def living(policy: Policy) -> dict[int, list[int]]:
+    """Return what lives under the uids of slots, as pids by slot; what is a zombie does not."""
+    found = defaultdict(list)
+    for pid in _pids():
         with contextlib.suppress(ProcessLookupError):
-            if entry.name.isdigit() and b"\nState:\tZ" not in (status := _status(int(entry.name))):
-                found.add(_uid(status))
+            status = _status(pid)
+            slot = policy.slot_of(_uid(status))
+            if slot is not None and b"\nState:\tZ" not in status:
+                found[slot].append(pid)
     return found
 
 
@@ -109,6 +113,10 @@ def _ended(pidfd: int, wait_s: float) -> bool:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(wait_s * 1000))
+
+
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()]
 
 
 def _status(pid: int) -> bytes:

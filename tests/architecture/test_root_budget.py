@@ -7,8 +7,12 @@ import sys
 import pytest
 from sources import ROOT, code_lines, files, imported_modules
 
-MAX_CODE_LINES = 1510  # of all of root_worker; raise it with a reason: 7 more for one worker at a time
-MAX_PURE_LINES = 1700  # of the contracts that it imports: models and pure functions, which cannot act
+# Of all of root_worker; raise it with a reason. The last: to see what a kill has left behind, root looks for
+# seven kinds of objects. That is a file of its own which changes nothing.
+MAX_CODE_LINES = 1560
+# Of the contracts that it imports: models and pure functions, which cannot act. The last reason: whose the
+# objects are that root finds, and what its registry may take up, are decided there, where tables test it.
+MAX_PURE_LINES = 1850
 MAX_FILE_LINES = 250
 ALLOWED = {"celery", "kombu", "pydantic", "pyroute2", "cryptography", "root_worker"}
 

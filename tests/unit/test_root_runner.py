@@ -11,7 +11,7 @@ import pytest
 from banger.contracts.audit import START, audit_key
 from banger.contracts.journal import SERVING_TTL_S, serving_key
 from banger.contracts.policy import Policy
-from root_worker import runner
+from root_worker import inventory, runner
 from root_worker.audit import Audit
 from root_worker.door import Door
 from root_worker.host import root_host
@@ -45,6 +45,7 @@ def test_a_first_heartbeat_that_fails_is_not_the_last(
 ) -> None:
     redis = LateRedis()
     monkeypatch.setattr(runner, "_HEARTBEAT_S", 0.01)
+    monkeypatch.setattr(inventory, "LOOKS", {})
     policy = Policy(host="here", state_dir=tmp_path / "state", run_dir=tmp_path / "run")
     host = root_host(policy)
     door = Door(policy, tuple, Ledger(tmp_path / "tickets"), Audit(tmp_path / "audit"))
