@@ -27,6 +27,7 @@ from banger.contracts.errors import (
 from banger.contracts.names import new_id
 from banger.contracts.queues import BEGIN, CONTROL, RESERVE, root_queue, work_queue
 from banger.contracts.spec import VmSpec
+from banger.contracts.states import State
 from banger.events import Event, Events
 from banger.hosts import HostInfo
 from banger.jobs import JobInfo, Step, job_info, steps_of
@@ -50,7 +51,6 @@ from banger.pipelines import (
 from banger.placement import refuse_resize
 from banger.records import GOING_ON, Job, Record, Records, wrong_state
 from banger.settings import Settings, load_settings
-from banger.states import State
 from banger.submission import Outcome, Submission
 from banger.wanted import wanted_spec
 

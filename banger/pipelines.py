@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from banger.contracts.stages import STAGES
-from banger.states import State
+from banger.contracts.states import State
 
 FILES_LEFT = "files"  # a job's parameter: the owner has left files, so ``file_sync`` has something to do
 
@@ -137,7 +137,7 @@ KILL = Pipeline("kill", _HALT, _ANY, State.STOPPING, State.STOPPED)
 RESTART = Pipeline(
     "restart", (*_SHUTDOWN, *_HALT, *_BOOT_AGAIN), _ANY, State.STARTING, State.RUNNING, starts=True
 )
-DELETE = Pipeline("delete", (*_SHUTDOWN, *_HALT, *_REMOVE), _ANY, State.DELETING, State.GONE)
+DELETE = Pipeline("delete", (*_SHUTDOWN, *_HALT, *_REMOVE), _ANY | {State.LOST}, State.DELETING, State.GONE)
 SET = Pipeline(
     "set",
     (_stay("grow_work_disk"), _stay("update_spec")),

@@ -27,10 +27,10 @@ from banger.contracts.requests import (
     WaitReadyRequest,
     WorkDiskRequest,
 )
+from banger.contracts.states import State
 from banger.guest import guest_files, guest_mounts
 from banger.pipelines import FILES_LEFT, Pipeline
 from banger.records import Job, Record
-from banger.states import State
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,11 @@ from pydantic import BaseModel, ConfigDict
 from banger.connection import FarmRedis
 from banger.contracts.calls import StageCall
 from banger.contracts.errors import (
+    BangerError,
     CancelledError,
     ConflictError,
     NotFoundError,
+    StageFailedError,
     WrongStateError,
     from_wire,
 )
@@ -50,21 +52,28 @@ from banger.contracts.journal import (
 from banger.contracts.names import FIRST_SLOT, is_id
 from banger.contracts.queues import CONTROL, work_queue
 from banger.contracts.spec import VmSpec
+from banger.contracts.states import State
 from banger.events import event_json
 from banger.hosts import HostImage, HostInfo
 from banger.pipelines import PIPELINES, Pipeline
 from banger.placement import Used
-from banger.scripts import BEGIN, RESERVE, RESTORE
-from banger.states import State
+from banger.scripts import BEGIN, LOSE, RESERVE, RESTORE
 
 HOSTS = "banger:hosts"
 GOING_ON = ("running", "unwinding")  # of a job's states
 _ENDED = ("done", "failed")
 _REFUSED_TTL_S = 3600
+_OVERTAKEN = StageFailedError(
+    "the farm's memory was older than the host's: the job is not known there",
+    details="what its host has stands",
+)
 
 
 class Record(BaseModel):
-    """A VM as the farm intends it. ``created_at`` in epoch seconds; ``slot`` is None once released."""
+    """A VM as the farm intends it. ``created_at`` in epoch seconds; ``slot`` is None once released.
+
+    ``rev`` counts its changes of state: of two copies of a record, the one with more is the younger.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -81,6 +90,7 @@ class Record(BaseModel):
     spec: VmSpec
     created_at: float
     error: dict[str, Any] | None = None
+    rev: int = 0
 
     @property
     def expires_at(self) -> float | None:
@@ -91,8 +101,8 @@ class Record(BaseModel):
 class Job(BaseModel):
     """A run of a pipeline for a VM. ``steps`` maps a step to its mark: a claim, ``done`` or ``failed``.
 
-    ``began_ms`` (epoch, 0 where unknown) is when it got the VM, ``touched_ms`` when a step or a ring last
-    touched it, ``rings`` how often it was rung since the last step.
+    ``began_ms`` (epoch, by Redis' clock as all times here; 0 where unknown) is when it got the VM,
+    ``touched_ms`` when a step or a ring last touched it, ``rings`` how often it was rung since the last step.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -124,6 +134,11 @@ class Records:
     def __init__(self, client: FarmRedis) -> None:
         # redis-py annotates replies as unions of str, bytes and awaitables; ours decodes, and is synchronous.
         self.redis: Any = client
+
+    def now(self) -> float:
+        """Return the time in epoch seconds by Redis' clock: the one that all of its times are of."""
+        seconds, microseconds = self.redis.time()
+        return float(seconds) + float(microseconds) / 1_000_000
 
     # --- VMs -------------------------------------------------------------------------------------
 
@@ -179,13 +194,11 @@ class Records:
         record = {
             "id": vm_id,
             "name": spec.name,
-            "state": str(pipeline.during),
             "generation": 1,
             "host": host.name,
             "image": image.id,
             "kernel": image.kernel,
             "spec": spec.model_dump_json(),
-            "created_at": time.time(),
             "job": job,
         }
         reply = self.redis.eval(
@@ -215,8 +228,11 @@ class Records:
                 queue=CONTROL,
                 ms=round((time.monotonic() - began) * 1000, 1),
             ),
+            str(pipeline.during),
         )
         outcome = str(reply[0])
+        if outcome == "state":
+            raise _illegal(vm_id, str(reply[1]), pipeline.during)
         if outcome == "cancelled":
             raise _cancelled_before(pipeline)
         if outcome == "taken":
@@ -297,7 +313,7 @@ class Records:
 
     def rang(self, job: str) -> None:
         """Note that a job was sent again just now; the next claim of a step forgets how often."""
-        self.redis.hset(job_key(job), "touched", int(time.time() * 1000))
+        self.redis.hset(job_key(job), "touched", int(self.now() * 1000))
         self.redis.hincrby(job_key(job), "rings", 1)
 
     def cancelled(self, job: str) -> bool:
@@ -329,31 +345,78 @@ class Records:
         pipe.hset(leases_key(record.host), vm_id, f"{record.slot}:{spec.memory_mib}:{spec.vcpus}")
         pipe.execute()
 
-    def restore(self, record: Record) -> None:
-        """Write the record of a VM that a host has and Redis has forgotten, with its name and its lease.
+    def lose(self, vm_id: str, rev: int, error: BangerError) -> bool:
+        """Note that a VM's host has nothing of it: its name, slot and capacity are free, its story stays.
 
-        Where the name is another's by now, the VM is called by its id as well.
+        False, with nothing written, where the record is not at rest at this revision (any more): somebody
+        acts for it. WrongStateError where it is lost already.
         """
-        owner = self.redis.get(name_key(record.name))
-        if owner not in (None, record.id):
-            name = f"{record.name[:50]}-{record.id}"
-            record = record.model_copy(update={"name": name})
-        fields = record.model_dump(mode="json", exclude={"spec", "error", "job"}, exclude_none=True)
+        record = self.get(vm_id)
+        if record is None:
+            return False
+        reply = self.redis.eval(
+            LOSE,
+            4,
+            vm_key(vm_id),
+            leases_key(record.host),
+            vm_events_key(vm_id),
+            FARM_EVENTS,
+            rev,
+            json.dumps(error.to_wire() | {"pipeline": "lose"}),
+            event_json("settled", vm_id, "", "lose", state=str(State.LOST), host=record.host),
+            name_key(""),
+            ENDED_TTL_S,
+        )
+        if str(reply[0]) == "state":
+            raise _illegal(vm_id, str(reply[1]), State.LOST)
+        return str(reply[0]) == "ok"
+
+    def restore(self, record: Record, over: int | None = None) -> Record | None:
+        """Write the record of a VM that its host has, with its name and its lease, and return it as written.
+
+        Redis has forgotten it, or has an older copy, whose revision is ``over``: that one is replaced, and a
+        job that had it ends. None, with nothing written, where it is there, or has changed meanwhile.
+        Where the name is another's by now, the VM is called by its id as well. Without a slot it holds
+        nothing, neither name nor lease. ConflictError where another record has its slot: one of them is not
+        on this host. WrongStateError for a state that nothing can be restored to.
+        """
+        fields = record.model_dump(
+            mode="json", exclude={"spec", "error", "job", "state", "name", "rev"}, exclude_none=True
+        )
         fields |= {"spec": record.spec.model_dump_json()}
         fields |= {"error": json.dumps(record.error)} if record.error else {}
-        self.redis.eval(
+        reply = self.redis.eval(
             RESTORE,
-            5,
+            4,
             vm_key(record.id),
-            name_key(record.name),
             leases_key(record.host),
             vm_events_key(record.id),
             FARM_EVENTS,
             record.id,
+            record.name,
+            str(record.state),
+            "" if over is None else over,
+            record.rev,
+            "" if record.slot is None else record.slot,
+            f"{record.spec.memory_mib}:{record.spec.vcpus}",
             json.dumps(_flat(fields)),
-            f"{record.slot}:{record.spec.memory_mib}:{record.spec.vcpus}",
             event_json("settled", record.id, "", "restore", state=str(record.state), host=record.host),
+            json.dumps(_OVERTAKEN.to_wire() | {"pipeline": "restore"}),
+            name_key(""),
+            ENDED_TTL_S,
         )
+        match [str(word) for word in reply]:
+            case ["ok", name, rev]:
+                return record.model_copy(update={"name": name, "rev": int(rev), "job": None})
+            case ["state", before]:
+                raise _illegal(record.id, before, record.state)
+            case [("slot" | "name") as what, owner]:
+                taken = record.slot if what == "slot" else record.name
+                raise ConflictError(
+                    f"VM {record.id} cannot be restored: {what} {taken} of {record.host} is VM {owner}'s",
+                    resolution=f"It is tried again; `banger vm show {owner}` tells who has it.",
+                )
+        return None
 
     # --- hosts -----------------------------------------------------------------------------------
 
@@ -411,6 +474,10 @@ def _room(spec: VmSpec, host: HostInfo) -> dict[str, int]:
     }
 
 
+def _illegal(vm_id: str, before: str, after: State) -> WrongStateError:
+    return WrongStateError(f"VM {vm_id} is {before} and cannot become {after}", details="nothing was written")
+
+
 def _cancelled_before(pipeline: Pipeline) -> CancelledError:
     return CancelledError(f"the {pipeline.name} was cancelled before it began", details="nothing was changed")
 
@@ -418,6 +485,12 @@ def _cancelled_before(pipeline: Pipeline) -> CancelledError:
 def wrong_state(record: Record, pipeline: Pipeline) -> WrongStateError:
     """Return the error of asking for a pipeline in a state that does not allow it."""
     if record.slot is None:  # a failed create keeps its record alone: see docs/decisions/0005
+        if record.state is State.LOST:
+            return WrongStateError(
+                f"VM {record.name} is lost: its host has nothing of it",
+                details=from_wire(record.error).brief if record.error else "",
+                resolution=f"`banger vm delete {record.id}` removes its record.",
+            )
         return WrongStateError(
             f"VM {record.name} could not be created: there is nothing to {pipeline.name}",
             details=from_wire(record.error).brief if record.error else "",

@@ -151,10 +151,12 @@ def _worker(host: str) -> tuple[Grant, ...]:
             "eval time",
             keys=(_VMS, _JOBS, _NAMES, leases_key(_ANY), FARM_EVENTS),
         ),
-        Grant("write records and jobs", "hset hdel hincrby hexists hget del expire", keys=(_VMS, _JOBS)),
+        Grant(
+            "write records and jobs", "hset hdel hincrby hexists hget del expire persist", keys=(_VMS, _JOBS)
+        ),
         Grant("cancel what outlived its time", "set", writes=(f"{_JOBS}:cancel",)),
         Grant("take and free names", "set get del", keys=(_NAMES,)),
-        Grant("take and free slots", "hset hvals hdel", keys=(leases_key(_ANY),)),
+        Grant("take and free slots", "hset hvals hgetall hdel", keys=(leases_key(_ANY),)),
         Grant("tell timelines and what commands print", "xadd", writes=(_VMS, _JOBS, FARM_EVENTS)),
         Grant("say what its host has", "hset", writes=(_HOSTS,)),
         Grant("hear which VMs root finds on its host", "get", reads=(inventory_key(host),)),
@@ -175,7 +177,11 @@ def _root(host: str) -> tuple[Grant, ...]:
             "eval time",
             keys=(_VMS, _JOBS, leases_key(host), FARM_EVENTS),
         ),
-        Grant("report on records and jobs", "hset hdel hget exists expire del", keys=(_VMS, _JOBS)),
+        Grant(
+            "report on records and jobs",
+            "hset hdel hincrby hexists hget exists expire del",
+            keys=(_VMS, _JOBS),
+        ),
         Grant("tell timelines", "xadd", writes=(_VMS, FARM_EVENTS)),
         Grant("sieve a flood of forged messages", "rpop rpush", keys=(root_queue(host),)),
         Grant("say that it serves its queue", "set", writes=(serving_key(root_queue(host)),)),

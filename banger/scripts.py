@@ -1,24 +1,28 @@
 """The scripts that make records and hand them out; the ones that both workers need are the journal's.
 
-A job may be cancelled before it is there.
+A job may be cancelled before it is there. Times are Redis' own, so that no host's clock matters. Each script
+sees all that may be refused before it writes; ``move`` is the first to write, and the last to refuse.
 """
 
 from __future__ import annotations
 
 from banger.contracts.journal import TELL
+from banger.contracts.states import MOVE
 
 _CLOCK = """
 local clock = redis.call('TIME')
 local now = string.format('%d', clock[1] * 1000 + math.floor(clock[2] / 1000))
+local now_s = string.format('%d.%03d', clock[1], math.floor(clock[2] / 1000))
 """
 
 RESERVE = (
     TELL
+    + MOVE
     + _CLOCK
     + """
 local vm, job, name, leases, vm_events, farm_events, cancel = unpack(KEYS)
 local want, record, fields = cjson.decode(ARGV[1]), cjson.decode(ARGV[2]), cjson.decode(ARGV[3])
-local event = ARGV[4]
+local event, during = ARGV[4], ARGV[5]
 if redis.call('HEXISTS', job, 'state') == 1 or redis.call('EXISTS', vm) == 1 then return {'again'} end
 if redis.call('EXISTS', cancel) == 1 then return {'cancelled'} end
 local owner = redis.call('GET', name)
@@ -36,10 +40,12 @@ if slot > want.last_slot then return {'full'} end
 local ip = want.network + slot
 local address = string.format('%d.%d.%d.%d', math.floor(ip / 16777216), math.floor(ip / 65536) % 256,
   math.floor(ip / 256) % 256, ip % 256)
+local refused = move(vm, 'reserve', during)
+if refused then return {'state', refused} end
 redis.call('SET', name, want.id)
 redis.call('HSET', leases, want.id, string.format('%d:%d:%d', slot, want.memory, want.vcpus))
 redis.call('HSET', vm, unpack(record))
-redis.call('HSET', vm, 'slot', string.format('%d', slot), 'address', address)
+redis.call('HSET', vm, 'slot', string.format('%d', slot), 'address', address, 'created_at', now_s)
 redis.call('HSET', job, 'began', now, 'touched', now, unpack(fields))
 tell(vm_events, farm_events, event)
 return {'ok'}
@@ -48,6 +54,7 @@ return {'ok'}
 
 BEGIN = (
     TELL
+    + MOVE
     + _CLOCK
     + """
 local vm, job, vm_events, farm_events, cancel = unpack(KEYS)
@@ -62,7 +69,10 @@ local busy = holder and redis.call('HGET', 'banger:job:' .. holder, 'state')
 if busy == 'running' or busy == 'unwinding' then return {'busy', holder} end
 if not string.find(',' .. before .. ',', ',' .. state .. ',', 1, true) then return {'state', state} end
 if needs_slot == '1' and redis.call('HEXISTS', vm, 'slot') == 0 then return {'state', state} end
-redis.call('HSET', vm, 'state', during, 'job', id)
+if move(vm, 'begin', during) then return {'state', state} end
+redis.call('HSET', vm, 'job', id)
+redis.call('PERSIST', vm)
+redis.call('PERSIST', vm_events)
 if starts == '1' then redis.call('HINCRBY', vm, 'generation', 1) end
 redis.call('HSET', job, 'vm', redis.call('HGET', vm, 'id'), 'pipeline', pipeline,
   'state', 'running', 'params', params, 'began', now, 'touched', now)
@@ -71,16 +81,79 @@ return {'ok', ''}
 """
 )
 
+# A record at rest, and as it was when its host was looked at: no job has it, or one that is over.
+LOSE = (
+    TELL
+    + MOVE
+    + """
+local vm, leases, vm_events, farm_events = unpack(KEYS)
+local rev, error, event, name_prefix, ttl = unpack(ARGV)
+if redis.call('EXISTS', vm) == 0 or (redis.call('HGET', vm, 'rev') or '0') ~= rev then return {'moved'} end
+local holder = redis.call('HGET', vm, 'job')
+local busy = holder and redis.call('HGET', 'banger:job:' .. holder, 'state')
+if busy == 'running' or busy == 'unwinding' then return {'moved'} end
+local refused = move(vm, 'lose', 'lost')
+if refused then return {'state', refused} end
+local id, name = redis.call('HGET', vm, 'id'), redis.call('HGET', vm, 'name')
+if redis.call('GET', name_prefix .. name) == id then redis.call('DEL', name_prefix .. name) end
+redis.call('HDEL', leases, id)
+redis.call('HDEL', vm, 'slot', 'address', 'job')
+redis.call('HSET', vm, 'error', error)
+tell(vm_events, farm_events, event)
+redis.call('EXPIRE', vm, ttl)
+redis.call('EXPIRE', vm_events, ttl)
+return {'ok'}
+"""
+)
+
+# ``over`` is the revision that the record to be replaced must have, nothing where none must be there. A job
+# that has it ends with it: what it was for is not so any more.
 RESTORE = (
     TELL
+    + MOVE
     + """
-local vm, name, leases, vm_events, farm_events = unpack(KEYS)
-local id, record, lease, event = ARGV[1], cjson.decode(ARGV[2]), ARGV[3], ARGV[4]
-if redis.call('EXISTS', vm) == 1 then return 0 end
-redis.call('HSET', vm, unpack(record))
-redis.call('SET', name, id)
-redis.call('HSET', leases, id, lease)
-tell(vm_events, farm_events, event)
-return 1
+local vm, leases, vm_events, farm_events = unpack(KEYS)
+local id, name, state, over, rev, slot, room, fields, event, error, name_prefix, ttl = unpack(ARGV)
+local known = redis.call('EXISTS', vm) == 1 and (redis.call('HGET', vm, 'rev') or '0')
+if (known or '') ~= over then return {'moved'} end
+local function taken()
+  local owner = redis.call('GET', name_prefix .. name)
+  return slot ~= '' and owner and owner ~= id and redis.call('EXISTS', 'banger:vm:' .. owner) == 1 and owner
+end
+if taken() then name = string.sub(name, 1, 50) .. '-' .. id end
+if taken() then return {'name', taken()} end
+local leased = redis.call('HGETALL', leases)
+for n = 1, #leased, 2 do
+  local same = string.match(leased[n + 1], '^%d+') == slot
+  if same and leased[n] ~= id then return {'slot', leased[n]} end
+end
+local refused = move(vm, 'restore', state)
+if refused then return {'state', refused} end
+local called = redis.call('HGET', vm, 'name')
+if called and redis.call('GET', name_prefix .. called) == id then redis.call('DEL', name_prefix .. called) end
+local holder = redis.call('HGET', vm, 'job')
+local busy = holder and redis.call('HGET', 'banger:job:' .. holder, 'state')
+if busy == 'running' or busy == 'unwinding' then
+  redis.call('HSET', 'banger:job:' .. holder, 'state', 'failed', 'error', error)
+  redis.call('EXPIRE', 'banger:job:' .. holder, ttl)
+end
+if known then rev = string.format('%d', math.max(tonumber(rev), tonumber(over) + 1)) end
+redis.call('HDEL', vm, 'job', 'error', 'slot', 'address')
+redis.call('HDEL', leases, id)
+redis.call('HSET', vm, 'name', name, 'rev', rev, unpack(cjson.decode(fields)))
+if slot ~= '' then
+  redis.call('SET', name_prefix .. name, id)
+  redis.call('HSET', leases, id, slot .. ':' .. room)
+  redis.call('PERSIST', vm)
+  redis.call('PERSIST', vm_events)
+end
+local told = cjson.decode(event)
+told.job = holder or ''
+tell(vm_events, farm_events, cjson.encode(told))
+if slot == '' then
+  redis.call('EXPIRE', vm, ttl)
+  redis.call('EXPIRE', vm_events, ttl)
+end
+return {'ok', name, rev}
 """
 )

@@ -7,11 +7,11 @@ from typing import Any
 
 from banger.contracts.calls import StageCall
 from banger.contracts.spec import VmSpec
+from banger.contracts.states import State
 from banger.hosts import HostImage, HostInfo
 from banger.pipelines import Pipeline
 from banger.planning import calls
 from banger.records import Job, Record
-from banger.states import State
 
 VM, JOB = "0123456789ab", "ba9876543210"
 NETWORK = IPv4Network("172.16.0.0/24")

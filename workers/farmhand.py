@@ -18,11 +18,11 @@ from banger.contracts.names import is_id, new_id
 from banger.contracts.queues import BEGIN, CONTROL, UNWIND, Direction, work_queue
 from banger.contracts.requests import StageRequest
 from banger.contracts.runner import Effect, Next, run_step
+from banger.contracts.states import State
 from banger.dispatch import dispatch, send
 from banger.output import JobOutput
 from banger.records import Records
 from banger.settings import Settings
-from banger.states import State
 from banger.ticket_keys import private_key
 from workers import intents
 from workers.capacity import describe_host
@@ -88,7 +88,8 @@ class Farmhand:
         """Carry out a job's last step, and note what the VM is now before anybody is told."""
         data = effect(request)
         if record := self.records.get(call.vm_id):
-            settled = record.model_copy(update={"state": State(str(call.final)), "job": None})
+            becomes = {"state": State(str(call.final)), "job": None, "rev": record.rev + 1}
+            settled = record.model_copy(update=becomes)
             intents.remember(self.host.paths, settled)
         return data
 

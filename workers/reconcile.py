@@ -13,9 +13,9 @@ import time
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from banger.contracts.states import State
 from banger.events import Events
 from banger.pipelines import DELETE, KILL, PIPELINES
-from banger.states import State
 from workers.intents import remember
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from banger.contracts.errors import StageFailedError
 from banger.contracts.inventory import FoundVm
 from banger.contracts.names import slot
 from banger.contracts.spec import VmSpec
+from banger.contracts.states import State
 from banger.pipelines import DELETE
 from banger.records import Record
-from banger.states import State
 from workers import intents
 
 if TYPE_CHECKING:

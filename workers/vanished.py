@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from banger.contracts.inventory import Inventory
+from banger.contracts.states import State
 from banger.records import Record
-from banger.states import State
 
 _APART_S = 5.0  # of root's clock; a VMM that is being started is not there yet for a moment
 

@@ -13,7 +13,7 @@ from banger.cli.session import Session, session_of
 from banger.cli.timeline import timeline_text
 from banger.contracts.durations import format_duration
 from banger.contracts.sizes import format_mib
-from banger.states import State
+from banger.contracts.states import State
 
 if TYPE_CHECKING:
     from banger.records import Record
@@ -130,8 +130,10 @@ def _facts(record: Record, session: Session) -> list[tuple[str, object]]:
     if record.host == session.settings.host:
         facts.append(("Console", session.settings.paths.serial_log(record.id)))
     if record.error:
-        said = (record.error.get(part) for part in ("brief", "details", "resolution"))
-        facts.append(("Error", "\n".join([f"in {record.error.get('stage', '?')}", *filter(None, said)])))
+        said = [record.error.get(part) for part in ("brief", "details", "resolution")]
+        stage, pipeline = record.error.get("stage"), record.error.get("pipeline")
+        where = f"in {stage} of {pipeline}" if stage and pipeline else f"in {stage}" if stage else ""
+        facts.append(("Error", "\n".join(filter(None, [where, *said]))))
     return facts
 
 

@@ -12,13 +12,13 @@ from banger.cli import options
 from banger.cli.session import session_of
 from banger.cli.several import each
 from banger.contracts.errors import InvalidInputError
-from banger.states import State
+from banger.contracts.states import State
 
 if TYPE_CHECKING:
     from banger.events import Event
     from banger.farm import Farm
 
-_PRUNED = (State.STOPPED, State.ERROR)
+_PRUNED = (State.STOPPED, State.ERROR, State.LOST)
 
 
 def delete(
@@ -48,7 +48,7 @@ def prune(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Delete all VMs that are stopped or in error.
+    """Delete all VMs that are stopped, in error or lost.
 
     \b
     Examples:

@@ -13,8 +13,9 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from banger.contracts.calls import StageCall
-from banger.contracts.errors import BangerError
+from banger.contracts.errors import BangerError, WrongStateError
 from banger.contracts.names import new_id
+from banger.contracts.states import MOVE
 
 FARM_EVENTS = "banger:events"
 FARM_EVENTS_MAX = 20_000
@@ -141,68 +142,58 @@ return 1
 
 _SETTLE = """
 local function settle(vm, job, name_prefix, leases, vm_events, farm_events, final, release, event, ttl)
-  local failed = redis.call('HGET', job, 'undo_failed')
-  if failed then final = 'error'; release = false end
   if release then
-    local id = redis.call('HGET', vm, 'id')
-    local name = redis.call('HGET', vm, 'name')
-    if id and name and redis.call('GET', name_prefix .. name) == id then
-      redis.call('DEL', name_prefix .. name)
-    end
-    if id then redis.call('HDEL', leases, id) end
+    local id, name = redis.call('HGET', vm, 'id'), redis.call('HGET', vm, 'name')
+    if redis.call('GET', name_prefix .. name) == id then redis.call('DEL', name_prefix .. name) end
+    redis.call('HDEL', leases, id)
     redis.call('HDEL', vm, 'slot', 'address')
   end
-  redis.call('HSET', job, 'state', redis.call('HGET', job, 'state') == 'unwinding' and 'failed' or 'done')
+  redis.call('HDEL', vm, 'job', 'error')
+  local state, error = redis.call('HGET', job, 'state'), redis.call('HGET', job, 'error')
+  redis.call('HSET', job, 'state', state == 'unwinding' and 'failed' or 'done')
   redis.call('EXPIRE', job, ttl)
-  if final == 'gone' then
-    redis.call('DEL', vm)
-    redis.call('EXPIRE', vm_events, ttl)
-  else
-    redis.call('HSET', vm, 'state', final)
-    redis.call('HDEL', vm, 'job')
-    if final == 'error' then
-      redis.call('HSET', vm, 'error', redis.call('HGET', job, 'error') or '{}')
-      if release then  -- it holds nothing any more: a story to be told, and not for ever
-        redis.call('EXPIRE', vm, ttl)
-        redis.call('EXPIRE', vm_events, ttl)
-      end
-    else
-      redis.call('HDEL', vm, 'error')
-    end
-  end
+  if final == 'error' then redis.call('HSET', vm, 'error', error or '{}') end
+  if final == 'gone' then redis.call('DEL', vm) end
   local told = cjson.decode(event)
   told.state = final
   tell(vm_events, farm_events, cjson.encode(told))
+  if redis.call('HEXISTS', vm, 'slot') == 0 then  -- it holds nothing any more: a story, and not for ever
+    redis.call('EXPIRE', vm, ttl)
+    redis.call('EXPIRE', vm_events, ttl)
+  end
 end
 """
 
+# What may be refused is refused before anything is written: a claim that was lost, a VM that another job has
+# by now, a state that the VM must not get.
 _FINISH = (
     TELL
+    + MOVE
     + _SETTLE
     + """
 local vm, job, vm_events, farm_events, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local step, token, outcome, event, final, release, settled, name_prefix, ttl, error, fails_to = unpack(ARGV)
 release = release == '1'
 local mark = redis.call('HGET', job, 's:' .. step)
-if not mark or string.sub(mark, 1, #token + 1) ~= token .. '|' then return 0 end
+if not mark or string.sub(mark, 1, #token + 1) ~= token .. '|' then return 'lost' end
+if 'banger:job:' .. (redis.call('HGET', vm, 'job') or '') ~= job then return 'lost' end
+local failed, unwinding = outcome == 'failed', redis.call('HGET', job, 'state') == 'unwinding'
+if failed and not unwinding then final, release = fails_to, false end
+if final ~= '' and unwinding and (failed or redis.call('HEXISTS', job, 'undo_failed') == 1) then
+  final, release = 'error', false
+end
+local refused = final ~= '' and move(vm, 'settle', final)
+if refused then return refused end
 local clock = redis.call('TIME')
 redis.call('HSET', job, 's:' .. step, outcome, 'touched',
   string.format('%d', clock[1] * 1000 + math.floor(clock[2] / 1000)))
 tell(vm_events, farm_events, event)
-local unwinding = redis.call('HGET', job, 'state') == 'unwinding'
-if outcome == 'failed' then
-  if unwinding then
-    redis.call('HSET', job, 'undo_failed', error)
-  else
-    redis.call('HSET', job, 'state', 'unwinding', 'error', error)
-    if fails_to == '' then return 1 end
-    final, release = fails_to, false
-  end
-end
+if failed and unwinding then redis.call('HSET', job, 'undo_failed', error) end
+if failed and not unwinding then redis.call('HSET', job, 'state', 'unwinding', 'error', error) end
 if final ~= '' then
   settle(vm, job, name_prefix, leases, vm_events, farm_events, final, release, settled, ttl)
 end
-return 1
+return 'ok'
 """
 )
 
@@ -245,14 +236,16 @@ class Journal:
         return bool(self.redis.eval(_RELEASE, 1, job_key(call.job), call.step, token))
 
     def finished(self, call: StageCall, token: str, ms: float, data: dict[str, Any] | None) -> bool:
-        """Report success; False when the claim was lost meanwhile, and nothing was written."""
+        """Report success; False when claim or VM were lost meanwhile. Then, as with WrongStateError (the
+        state that the VM would get is not legal), nothing was written.
+        """
         event = _event(call, "finished", ms=round(ms, 1), **({"data": data} if data else {}))
         return self._finish(call, token, "done", event, "")
 
     def failed(self, call: StageCall, token: str, ms: float, error: BangerError) -> bool:
         """Report failure: the job turns to unwinding, or, while unwinding, remembers that an undo failed."""
         event = _event(call, "failed", ms=round(ms, 1), error=error.to_wire())
-        wire = json.dumps(error.to_wire() | {"stage": call.stage})
+        wire = json.dumps(error.to_wire() | {"stage": call.stage, "pipeline": call.pipeline})
         return self._finish(call, token, "failed", event, wire)
 
     def _finish(self, call: StageCall, token: str, outcome: str, event: str, error: str) -> bool:
@@ -273,7 +266,13 @@ class Journal:
             error,
             call.fails_to or "",
         )
-        return bool(reply)
+        said = reply.decode() if isinstance(reply, bytes) else str(reply)
+        if said not in ("ok", "lost"):
+            raise WrongStateError(
+                f"{call.task_id} cannot end: no {call.pipeline} may do so to a VM that is {said}",
+                details="nothing was written",
+            )
+        return said == "ok"
 
 
 def _keys(call: StageCall) -> tuple[str, str, str, str]:

@@ -13,12 +13,12 @@ from banger.contracts.queues import Direction
 from banger.contracts.requests import StageRequest, UndoRequest
 from banger.contracts.spec import VmSpec
 from banger.contracts.stages import STAGES, Side
+from banger.contracts.states import State
 from banger.images.manifest import ImageManifest
 from banger.pipelines import CREATE
 from banger.planning import calls
 from banger.records import Job, Record
 from banger.settings import Settings
-from banger.states import State
 from root_worker.host import root_host
 from root_worker.stages import EFFECTS as ROOT_EFFECTS
 from workers.host import StageContext, WorkHost

@@ -16,13 +16,13 @@ from farm_box import Box, answer, farm_box
 from netns import inside, private_network
 
 from banger.contracts.names import BRIDGE
+from banger.contracts.states import State
 from banger.embedded.credentials import decide, load
 from banger.embedded.plan import Plan, Service
 from banger.embedded.ports import Ports
 from banger.embedded.services import flower_argv, redis_argv, root_worker_argv, worker_argv
 from banger.settings import Settings, load_settings
 from banger.shell import find_tool
-from banger.states import State
 from banger.system import places
 from banger.system.hardening import ROOT_CAPABILITIES
 from banger.system.units import units

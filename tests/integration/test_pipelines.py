@@ -9,8 +9,8 @@ from farm_box import Box, eventually
 from faulty_farm import Fault, FaultyFarm, When
 
 from banger.contracts.errors import StageFailedError
+from banger.contracts.states import State
 from banger.events import Event
-from banger.states import State
 
 pytestmark = pytest.mark.integration
 

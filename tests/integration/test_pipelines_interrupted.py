@@ -26,12 +26,12 @@ from banger.contracts.errors import (
     StageFailedError,
 )
 from banger.contracts.queues import BEGIN, work_queue
+from banger.contracts.states import State
 from banger.embedded.account import worker_account
 from banger.events import Event
 from banger.farm import Farm
 from banger.images.catalogue import Catalogue
 from banger.pipelines import START
-from banger.states import State
 from banger.submission import Submission
 
 pytestmark = pytest.mark.integration

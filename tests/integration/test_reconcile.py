@@ -14,10 +14,10 @@ from banger.contracts.errors import StageFailedError
 from banger.contracts.inventory import FoundVm, Inventory, inventory_key
 from banger.contracts.journal import Journal, job_key, vm_key
 from banger.contracts.names import HostPaths
+from banger.contracts.states import State
 from banger.pipelines import CREATE_STOPPED, DELETE
 from banger.planning import calls
 from banger.records import Records
-from banger.states import State
 from workers import intents, reconcile
 from workers.farmhand import Farmhand
 from workers.vanished import Vanished

@@ -21,12 +21,12 @@ from banger.contracts.errors import (
 )
 from banger.contracts.journal import Journal, Verdict, cancel_key
 from banger.contracts.names import new_id
+from banger.contracts.states import State
 from banger.events import Events
 from banger.output import JobOutput
 from banger.pipelines import CREATE, CREATE_STOPPED, DELETE, RUN, RUN_KEEP, SET, START, STOP, Pipeline
 from banger.planning import calls, unwinding_calls
 from banger.records import Job, Records
-from banger.states import State
 from banger.submission import Submission
 from workers.reconcile import stands_still
 

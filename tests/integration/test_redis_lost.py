@@ -8,7 +8,7 @@ from faulty_farm import Fault, FaultyFarm
 
 from banger.contracts.errors import NotFoundError
 from banger.contracts.journal import name_key, vm_key
-from banger.states import State
+from banger.contracts.states import State
 
 pytestmark = pytest.mark.integration
 

@@ -19,11 +19,11 @@ from banger.contracts.journal import job_key, leases_key, name_key, vm_events_ke
 from banger.contracts.names import new_id
 from banger.contracts.queues import CONTROL, root_queue
 from banger.contracts.requests import ExecRequest, WaitReadyRequest
+from banger.contracts.states import State
 from banger.dispatch import celery_app, dispatch
 from banger.farm import Farm
 from banger.pipelines import CREATE_STOPPED, RUN
 from banger.settings import Settings
-from banger.states import State
 from banger.ticket_keys import private_key
 
 pytestmark = pytest.mark.integration

@@ -8,8 +8,8 @@ import pytest
 from farm_box import Box
 from guests import guest, said
 
+from banger.contracts.states import State
 from banger.events import Event
-from banger.states import State
 
 pytestmark = pytest.mark.real
 

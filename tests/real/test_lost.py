@@ -6,7 +6,7 @@ import pytest
 from farm_box import Box, eventually
 from guests import guest, said
 
-from banger.states import State
+from banger.contracts.states import State
 
 pytestmark = pytest.mark.real
 

@@ -6,10 +6,10 @@ import pytest
 from farm_box import Box
 
 from banger.contracts.errors import CancelledError, StageFailedError
+from banger.contracts.states import State
 from banger.events import Event
 from banger.output import Output
 from banger.pipelines import RUN
-from banger.states import State
 from banger.submission import Submission
 
 pytestmark = pytest.mark.real

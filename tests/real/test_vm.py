@@ -14,12 +14,12 @@ from guests import guest, said
 
 from banger.contracts.errors import InvalidInputError, WrongStateError
 from banger.contracts.names import slot
+from banger.contracts.states import State
 from banger.embedded import control
 from banger.events import Event
 from banger.guest_copy import copy_from_guest, copy_to_guest
 from banger.records import Record
 from banger.ssh import ssh_argv
-from banger.states import State
 
 pytestmark = pytest.mark.real
 

@@ -12,6 +12,7 @@ from farm_facts import JOB, VM, record
 from banger.cli.session import Session
 from banger.contracts.errors import BangerError, CancelledError, NotFoundError
 from banger.contracts.spec import VmSpec
+from banger.contracts.states import State
 from banger.events import Event
 from banger.farm import Farm
 from banger.hosts import HostInfo
@@ -20,7 +21,6 @@ from banger.pipelines import CREATE, Pipeline
 from banger.placement import Used
 from banger.records import Record
 from banger.settings import Settings
-from banger.states import State
 from banger.submission import Outcome
 
 DEADLINE_S = 10.0

@@ -16,8 +16,8 @@ from banger.cli import main, vm_logs
 from banger.cli.session import Session
 from banger.cli.vm_copy import Place, parse_place
 from banger.contracts.errors import ConflictError, StageFailedError, UnavailableError
+from banger.contracts.states import State
 from banger.output import Output
-from banger.states import State
 from banger.submission import Outcome
 
 ANSWERED = "debug1: client_input_channel_req: channel 0 rtype exit-status reply 0\n"

@@ -12,9 +12,9 @@ from farm_facts import JOB, VM, job, record
 from banger.cli import main
 from banger.cli.session import Session
 from banger.contracts.errors import NotFoundError, WrongStateError
+from banger.contracts.states import State
 from banger.jobs import JobInfo, Step, job_info
 from banger.pipelines import CREATE, STOP
-from banger.states import State
 
 CANCELLED = {"kind": "CancelledError", "brief": "the job was cancelled", "stage": "tap"}
 

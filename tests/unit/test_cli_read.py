@@ -12,7 +12,7 @@ from farm_facts import IMAGE, VM, host, record, spec
 
 from banger.cli import main
 from banger.cli.session import Session
-from banger.states import State
+from banger.contracts.states import State
 
 
 @pytest.fixture

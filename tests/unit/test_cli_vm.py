@@ -15,7 +15,7 @@ from farm_facts import JOB, VM, record, spec
 from banger.cli import main
 from banger.cli.session import Session
 from banger.contracts.errors import ConflictError, StageFailedError, UnavailableError
-from banger.states import State
+from banger.contracts.states import State
 
 STAGES = [
     event("begun"),

@@ -9,8 +9,8 @@ from farm_facts import NETWORK, VM, record, spec
 
 from banger.contracts.inventory import FoundVm
 from banger.contracts.names import HostPaths
+from banger.contracts.states import State
 from banger.pipelines import CREATE, DELETE
-from banger.states import State
 from workers import intents
 from workers.host import WorkHost
 from workers.restore import now, stray

@@ -35,11 +35,11 @@ from banger.contracts.journal import job_key
 from banger.contracts.names import new_id
 from banger.contracts.queues import root_queue
 from banger.contracts.requests import UndoRequest
+from banger.contracts.states import State
 from banger.contracts.tickets import seal
 from banger.embedded import control
 from banger.pipelines import CREATE_STOPPED
 from banger.planning import calls
-from banger.states import State
 from banger.ticket_keys import private_key, rotate
 
 pytestmark = pytest.mark.integration

@@ -18,8 +18,8 @@ from forgery import sealed
 from banger.contracts.broker import Role, unacked_key
 from banger.contracts.journal import cancel_key, job_key, serving_key, vm_key
 from banger.contracts.queues import CONTROL, root_queue, work_queue
+from banger.contracts.states import State
 from banger.embedded.redis import MAX_MESSAGE_BYTES
-from banger.states import State
 
 pytestmark = pytest.mark.integration
 
