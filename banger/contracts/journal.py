@@ -165,7 +165,7 @@ end
 """
 
 # What may be refused is refused before anything is written: a claim that was lost, a VM that another job has
-# by now, a state that the VM must not get.
+# by now, a job that was turned round meanwhile, a state that the VM must not get.
 _FINISH = (
     TELL
     + MOVE
@@ -177,7 +177,8 @@ release = release == '1'
 local mark = redis.call('HGET', job, 's:' .. step)
 if not mark or string.sub(mark, 1, #token + 1) ~= token .. '|' then return 'lost' end
 if 'banger:job:' .. (redis.call('HGET', vm, 'job') or '') ~= job then return 'lost' end
-local failed, unwinding = outcome == 'failed', redis.call('HGET', job, 'state') == 'unwinding'
+local failed, unwinding = outcome == 'failed', string.sub(step, 1, 1) == 'u'
+if redis.call('HGET', job, 'state') ~= (unwinding and 'unwinding' or 'running') then return 'lost' end
 if failed and not unwinding then final, release = fails_to, false end
 if final ~= '' and unwinding and (failed or redis.call('HEXISTS', job, 'undo_failed') == 1) then
   final, release = 'error', false
