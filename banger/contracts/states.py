@@ -50,9 +50,9 @@ expire  | error lost                 | gone
 """
 TRANSITIONS = frozenset(
     Transition(cause.strip(), State(before), State(after))
-    for cause, befores, afters in (row.split("|") for row in _TABLE.strip().splitlines())
-    for before in befores.split()
-    for after in afters.split()
+    for cause, earlier, later in (row.split("|") for row in _TABLE.strip().splitlines())
+    for before in earlier.split()
+    for after in later.split()
 )
 
 # The only place that writes a record's state. It counts the revision up, or changes nothing and returns the
