@@ -13,7 +13,7 @@ MAX_CODE_LINES = 1560
 # Of the contracts that it imports: models and pure functions, which cannot act. The last reason: whose the
 # objects are that root finds, and what its registry may take up, are decided there, where tables test it.
 # Before it: the table of states, which the scripts know by which root reports.
-MAX_PURE_LINES = 1850
+MAX_PURE_LINES = 1910
 MAX_FILE_LINES = 250
 ALLOWED = {"celery", "kombu", "pydantic", "pyroute2", "cryptography", "root_worker"}
 
