@@ -68,6 +68,7 @@ _DO: dict[str, Callable[[Plan], StageRequest]] = {
         kernel=p.record.kernel,
         vcpus=p.record.spec.vcpus,
         memory_mib=p.record.spec.memory_mib,
+        expires_at=p.record.expires_at,
     ),
     "wait_ready": lambda p: WaitReadyRequest(
         **p.of, address=str(p.slot.address), timeout_s=p.record.spec.ready_timeout_s

@@ -149,12 +149,13 @@ class TapRequest(StageRequest):
 
 
 class LaunchRequest(StageRequest):
-    """Start the VMM under the slot's uid."""
+    """Start the VMM under the slot's uid. It ends at ``expires_at`` (epoch seconds), whoever lives then."""
 
     slot: SlotNumber
     kernel: KernelId
     vcpus: Annotated[int, Field(ge=1, le=64)]
     memory_mib: Annotated[int, Field(ge=64, le=1024 * 1024)]
+    expires_at: float | None = None
 
 
 class UndoRequest(StageRequest):

@@ -3,7 +3,8 @@
 Run as ``python -I -S keeper.py banger-ID`` with a plan on stdin, marshalled. Root has made it the VM's uid by
 then, in the VMMs' root directory, without capabilities or a network: not one line of this runs with a
 privilege. All that it needs is open. The first process says that the VMM runs, and ends; the keeper
-has left its session by then and is nobody's child. It survives the worker and ends when the VMM does.
+has left its session by then and is nobody's child. It survives the worker and ends when the VMM does, which
+it ends itself when the VM's time to live is over: whether anybody else of the farm lives or not.
 
 Standard library only, and little of that: importing json, signal and typing takes as long as Python takes to
 start (8 ms), before every VM's VMM, and memory in every VM's keeper.
@@ -16,7 +17,9 @@ import _signal  # type: ignore[import-not-found]  # what signal is made of, with
 import marshal
 import os
 import resource
+import select  # this one and time are part of Python's own binary
 import sys
+import time
 
 TYPE_CHECKING = False  # as type checkers know it, without importing typing
 if TYPE_CHECKING:
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 65536
 MAX_OPEN_FILES = 1024
 PR_SET_DUMPABLE = 4
+TERM_S = 5.0
+LOOK_S = 60.0  # a host that slept is a minute late at most
 
 
 def main() -> int:
@@ -36,6 +41,9 @@ def main() -> int:
         os.close(fd)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_OPEN_FILES, MAX_OPEN_FILES))
+    # Disks are sparse files of known sizes: whoever takes a VMM over can fill them, and not the host's disk.
+    largest = max(plan["log_bytes"], *(os.fstat(fd).st_size for fd in plan["vmm_fds"]), 0)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
     become_untraceable()
     answer, report = os.pipe()
     if leader := os.fork():
@@ -79,11 +87,41 @@ def keep(plan: dict[str, Any], report: int) -> None:
     for fd in (*plan["vmm_fds"], report, devnull, console_end):
         os.close(fd)
     log = BoundedLog(plan["log_fd"], plan["old_log_fd"], plan["log_bytes"])
-    while chunk := os.read(console, CHUNK_BYTES):
-        log.append(chunk)
+    watch(vmm, console, log, plan["lives_s"])
     code = os.waitstatus_to_exitcode(os.waitpid(vmm, 0)[1])
     how = f"was killed by signal {-code}" if code < 0 else f"exited with status {code}"
     log.append(f"\n[banger] the VMM {how}\n".encode())
+
+
+def watch(vmm: int, console: int, log: BoundedLog, lives_s: float | None) -> None:
+    """Copy the console until the VMM ends; end it when its time to live (seconds) is over."""
+    end = os.pidfd_open(vmm)  # a VMM that closes its console has not ended
+    poll = select.poll()
+    for fd in (console, end):
+        poll.register(fd, select.POLLIN)
+    over = None if lives_s is None else now() + lives_s
+    signals = [_signal.SIGTERM, _signal.SIGKILL]
+    while True:
+        left = None if over is None or not signals else over - now()
+        if left is not None and left <= 0:
+            number = signals.pop(0)
+            log.append(f"\n[banger] the time to live is over: signal {number} to the VMM\n".encode())
+            os.kill(vmm, number)  # ours, and not waited for yet: nobody else can have its pid
+            over = now() + TERM_S
+            continue
+        ready = [fd for fd, _ in poll.poll(None if left is None else min(left, LOOK_S) * 1000 + 1)]
+        if console in ready:
+            if chunk := os.read(console, CHUNK_BYTES):
+                log.append(chunk)
+            else:
+                poll.unregister(console)
+        elif end in ready:
+            return
+
+
+def now() -> float:
+    """Return the seconds since the host's boot, those that it slept among them."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def run_vmm(argv: list[str], report: int, devnull: int, console_end: int) -> None:

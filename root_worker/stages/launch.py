@@ -7,13 +7,14 @@ all VMMs see.
 from __future__ import annotations
 
 import os
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from banger.contracts import qemu
 from banger.contracts.errors import StageFailedError
-from banger.contracts.keeper_plan import KeeperPlan
+from banger.contracts.keeper_plan import KeeperPlan, time_left
 from banger.contracts.registry import Entry
 from banger.contracts.requests import KillRequest, LaunchRequest, UndoRequest
 from banger.contracts.vmm_limits import limits
@@ -86,7 +87,7 @@ def _launch(request: LaunchRequest, host: RootHost, jail: Jail) -> Entry:
 
 def _start(request: LaunchRequest, host: RootHost, jail: Jail, log: serial_log.SerialLog) -> Entry:
     slot = host.policy.slot(request.slot)
-    chosen = choose_accelerator(host)
+    lives_s, chosen = time_left(request, time.time()), choose_accelerator(host)
     with ExitStack() as stack:
         tap_fd = open_tap(request.vm_id)
         stack.callback(os.close, tap_fd)
@@ -112,6 +113,7 @@ def _start(request: LaunchRequest, host: RootHost, jail: Jail, log: serial_log.S
             log_fd=log.newer,
             old_log_fd=log.older,
             log_bytes=host.policy.serial_log_mib * 1024 * 1024,
+            lives_s=lives_s,
         )
         spawn(host.paths, request.vm_id, slot.uid, chosen.groups, plan)
     return entry

@@ -86,6 +86,7 @@ def test_the_keeper_has_no_privileges_and_holds_nothing_but_the_log(host):
         *[str(host.paths.vmm_root / "dev/null")] * 3,
         log,
         f"{log}.1",
+        "anon_inode:[pidfd]",  # the VMM's
     ]
     assert int(status["VmRSS"].split()[0]) < 16 * 1024
 
@@ -377,3 +378,21 @@ def test_what_a_killed_worker_was_about_to_start_is_undone_too(host):
     launch.undo(undo_request(), host)
     time.sleep(0.1)  # what had escaped would be up by now
     assert pids() == (None, None)
+
+
+# --- time to live --------------------------------------------------------------------------------
+
+
+def test_a_vmm_ends_by_itself_when_its_vms_time_to_live_is_over(host):
+    launch.do(request(expires_at=time.time() + 1), host)
+    assert pids()[0]
+    eventually(lambda: pids() == (None, None))
+    assert "[banger] the time to live is over" in log_of(host)
+
+
+def test_a_vm_whose_time_to_live_is_over_is_not_started(host):
+    with pytest.raises(StageFailedError, match="its time to live is over") as refused:
+        launch.do(request(expires_at=time.time() - 7), host)
+    assert refused.value.details == "for 7 s, by this host's clock"
+    assert pids() == (None, None)
+    assert host.registry.get(VM).launched is None

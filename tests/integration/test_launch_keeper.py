@@ -89,3 +89,69 @@ def test_without_the_vmms_root_directory_nothing_starts(host, tmp_path):
     elsewhere = host._replace(policy=host.policy.model_copy(update={"run_dir": tmp_path}))
     with pytest.raises(ToolFailedError, match="unshare ended"):
         run(elsewhere, "/usr/bin/true")
+
+
+# --- time to live --------------------------------------------------------------------------------
+
+
+def test_the_keeper_ends_the_program_when_its_time_to_live_is_over(host):
+    began = time.monotonic()
+    run(host, "/usr/bin/sleep", "60", lives_s=0.3)
+    eventually(lambda: pids() == (None, None))
+    assert time.monotonic() - began >= 0.3
+    assert log_of(host) == (
+        "\n[banger] the time to live is over: signal 15 to the VMM\n"
+        "\n[banger] the VMM was killed by signal 15\n"
+    )
+
+
+def test_a_program_that_heeds_no_signal_is_killed_five_seconds_later(host):
+    program = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+    began = time.monotonic()
+    run(host, "/usr/bin/python3", "-c", program, lives_s=0.5)
+    eventually(lambda: pids() == (None, None))
+    assert 5.5 <= time.monotonic() - began < 8
+    assert log_of(host).endswith("[banger] the VMM was killed by signal 9\n")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("/usr/bin/python3", "-c", "import os, time; os.closerange(0, 3); time.sleep(60)"),
+        ("/usr/bin/yes",),
+    ],
+    ids=["closes its console", "floods its console"],
+)
+def test_no_console_keeps_a_program_alive_beyond_its_time(host, argv):
+    run(host, *argv, lives_s=0.5)
+    eventually(lambda: pids() == (None, None))
+    assert log_of(host).endswith("[banger] the VMM was killed by signal 15\n")
+
+
+def test_a_program_that_ends_before_its_time_is_over_is_not_waited_for(host):
+    run(host, "/usr/bin/echo", "done", lives_s=3600)
+    eventually(lambda: pids() == (None, None))
+    assert log_of(host) == "done\n\n[banger] the VMM exited with status 0\n"
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def test_the_program_can_write_all_of_its_largest_file_and_not_one_byte_more(host, tmp_path):
+    disk = tmp_path / "disk.img"
+    disk.touch()
+    os.truncate(disk, 3 * MIB)
+    fd = os.open(disk, os.O_RDWR)
+    program = (
+        f"import os; fd, size = {fd}, {3 * MIB}; print(os.pwrite(fd, b'xy', size - 2))\n"
+        "for grow in (lambda: os.pwrite(fd, b'x', size), lambda: os.ftruncate(fd, size + 1)):\n"
+        "    try: grow()\n"
+        "    except OSError as error: print(error.strerror)"
+    )
+    try:
+        run(host, "/usr/bin/python3", "-c", program, fds=(fd,))
+        eventually(lambda: pids() == (None, None))
+    finally:
+        os.close(fd)
+    assert log_of(host).splitlines()[:3] == ["2", "File too large", "File too large"]
+    assert disk.stat().st_size == 3 * MIB

@@ -76,7 +76,9 @@ def install_kernel(host: RootHost, kernel: bytes) -> None:
     (directory / "initrd.img").write_bytes(b"\0" * 512)
 
 
-def request(generation: int = 1, memory_mib: int = 64, vcpus: int = 1) -> LaunchRequest:
+def request(
+    generation: int = 1, memory_mib: int = 64, vcpus: int = 1, expires_at: float | None = None
+) -> LaunchRequest:
     return LaunchRequest(
         vm_id=VM,
         generation=generation,
@@ -84,20 +86,26 @@ def request(generation: int = 1, memory_mib: int = 64, vcpus: int = 1) -> Launch
         kernel=KERNEL,
         vcpus=vcpus,
         memory_mib=memory_mib,
+        expires_at=expires_at,
     )
 
 
 def run(
-    host: RootHost, *argv: str, log_bytes: int = MIB, limits: dict[Controller, int] | None = None
+    host: RootHost,
+    *argv: str,
+    fds: tuple[int, ...] = (),
+    log_bytes: int = MIB,
+    limits: dict[Controller, int] | None = None,
+    lives_s: float | None = None,
 ) -> int | None:
-    """Start a program as a VMM would be; return its pid where it lives."""
+    """Start a program as a VMM would be, with these descriptors; return its pid where it lives."""
     with (
         locked(host.paths, VM) as jail,
         serial_log.opened(host, VM, UID) as log,
         cgroups.limited(VM, limits or {}) as doors,
     ):
         plan = KeeperPlan(
-            argv, (), tuple(doors.values()), jail.lock_fd, log.newer, log.older, log_bytes=log_bytes
+            argv, fds, tuple(doors.values()), jail.lock_fd, log.newer, log.older, log_bytes, lives_s
         )
         spawn(host.paths, VM, UID, (), plan)
     return pids()[0]
