@@ -16,7 +16,7 @@ from banger.contracts.inventory import Found, Kind, found_id, found_loop, found_
 from banger.contracts.names import NFT_TABLE, TAP_PREFIX, dm_name
 from banger.contracts.vmm_limits import LIMIT_FILES
 from root_worker.host import RootHost
-from root_worker.vmm import cgroups
+from root_worker.vmm import cgroups, processes
 
 _BLOCK_DEVICES = Path("/sys/block")
 
@@ -55,12 +55,20 @@ def _jails(host: RootHost) -> Iterator[Found]:
         yield from (found_id("jail", entry.name, entry.name) for entry in os.scandir(host.paths.jails))
 
 
-def _cgroups(_: RootHost) -> Iterator[Found]:
+def _cgroups(host: RootHost) -> Iterator[Found]:
     for controller in LIMIT_FILES:
         with suppress(FileNotFoundError):
-            for entry in os.scandir(cgroups.group_of(controller, "")[0]):
-                if entry.is_dir():
-                    yield found_id("cgroup", entry.name, entry.name)
+            for group in cgroups.group_of(controller, "")[0].iterdir():
+                if group.is_dir() and _is_ours(group, host):
+                    yield found_id("cgroup", group.name, group.name)
+
+
+def _is_ours(group: Path, host: RootHost) -> bool:
+    """Tell whether no other farm's VM lives in a cgroup: all farms of a machine have theirs there."""
+    with suppress(OSError):  # it, or what lived in it, has gone
+        pids = map(int, (group / "cgroup.procs").read_text().split())
+        return all(host.policy.slot_of(processes.uid_of(pid)) is not None for pid in pids)
+    return False
 
 
 def nobodys_process(pid: int, slot: int) -> Found:

@@ -8,13 +8,12 @@ from pyroute2 import IPRoute, NetlinkError
 
 from banger.contracts.errors import StageFailedError, ToolFailedError
 from banger.contracts.guest_filter import guest_removal, guest_rules, script
+from banger.contracts.linux import IFF_UP, NUD_PERMANENT
 from banger.contracts.names import BRIDGE, Slot, mac_address
 from root_worker.ops.tap import find_link
 from root_worker.shell import run, tool
 
 _DEADLINE_S = 20.0
-_IFF_UP = 1
-_NUD_PERMANENT = 0x80
 _MEND = "Run `banger farm up`, or `systemctl restart banger-network`: they mend the guests' network."
 
 
@@ -25,7 +24,7 @@ def bridge_of(ip: IPRoute, slot: Slot) -> int:
         link is None
         or link.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") != "bridge"
         or link.get("IFLA_ADDRESS") != mac_address(slot.gateway)
-        or not link["flags"] & _IFF_UP
+        or not link["flags"] & IFF_UP
     ):
         raise StageFailedError(f"{BRIDGE} is no bridge that is up and {slot.gateway}'s", resolution=_MEND)
     return int(link["index"])
@@ -51,7 +50,7 @@ def introduce_guest(ip: IPRoute, bridge: int, slot: Slot) -> None:
 
     Left to ARP, the host asks once a second, which is a second of slack when waiting for a guest.
     """
-    ip.neigh("replace", ifindex=bridge, dst=str(slot.address), lladdr=slot.mac, state=_NUD_PERMANENT)
+    ip.neigh("replace", ifindex=bridge, dst=str(slot.address), lladdr=slot.mac, state=NUD_PERMANENT)
 
 
 def forget_guest(ip: IPRoute, slot: Slot) -> None:

@@ -10,21 +10,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from banger.contracts import linux
 from banger.contracts.errors import StageFailedError
 
-# From linux/loop.h.
-_LOOP_CONFIGURE = 0x4C0A
-_LOOP_CTL_GET_FREE = 0x4C82
-_READ_ONLY = 1
-_AUTOCLEAR = 4
-_DIRECT_IO = 16
-# struct loop_config: fd, block size; loop_info64 (of which only lo_flags is ours to fill); reserved.
-_LOOP_CONFIG = "=II 40x 12xI 64x64x32x16x 64x"
 _ATTEMPTS = 10
 
 
@@ -35,8 +27,8 @@ def attached(file: int, *, read_only: bool) -> Iterator[Path]:
     Bases are read through the page cache, which all their VMs share; a VM's own file by direct I/O, as its
     blocks are cached above already. StageFailedError when no device can be had.
     """
-    flags = _AUTOCLEAR | (_READ_ONLY if read_only else _DIRECT_IO)
-    path, device = _configure(struct.pack(_LOOP_CONFIG, file, 0, flags), read_only)
+    flags = linux.LO_FLAGS_AUTOCLEAR | (linux.LO_FLAGS_READ_ONLY if read_only else linux.LO_FLAGS_DIRECT_IO)
+    path, device = _configure(linux.loop_config(file, flags), read_only)
     try:
         yield path
     finally:
@@ -47,12 +39,12 @@ def _configure(config: bytes, read_only: bool) -> tuple[Path, int]:
     for _ in range(_ATTEMPTS):
         control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
         try:
-            path = Path(f"/dev/loop{fcntl.ioctl(control, _LOOP_CTL_GET_FREE)}")
+            path = Path(f"/dev/loop{fcntl.ioctl(control, linux.LOOP_CTL_GET_FREE)}")
         finally:
             os.close(control)
         device = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
         try:
-            fcntl.ioctl(device, _LOOP_CONFIGURE, config)
+            fcntl.ioctl(device, linux.LOOP_CONFIGURE, config)
         except OSError as error:
             os.close(device)
             if error.errno != errno.EBUSY:  # another program took the free one first

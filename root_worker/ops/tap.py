@@ -9,28 +9,17 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import struct
 from pathlib import Path
 from typing import Any
 
 from pyroute2 import IPRoute, NetlinkError
 
+from banger.contracts import linux
 from banger.contracts.errors import PolicyError, StageFailedError
 from banger.contracts.names import Slot, link_alias, tap_name
 
-# From linux/if_tun.h.
-_TUNSETIFF = 0x400454CA
-_TUNSETPERSIST = 0x400454CB
-_TUNSETOWNER = 0x400454CC
-_IFF_TAP = 0x0002
-_IFF_NO_PI = 0x1000
-_IFF_VNET_HDR = 0x4000  # QEMU asks the descriptor (TUNGETIFF) and keeps checksums offloaded where it is set
-_MODE = _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR
-_IFF_TUN_EXCL = 0x8000  # make, never attach to what is there
-
-# `bridge fdb … permanent`. Whoever holds a tap's descriptor may give the tap a MAC, and the bridge would let
-# it have a neighbour's, with that one's frames, were these entries of any other kind.
-_NUD_PERMANENT = 0x80
+# QEMU asks the descriptor (TUNGETIFF) for the last of these, and keeps checksums offloaded where it is set.
+_MODE = linux.IFF_TAP | linux.IFF_NO_PI | linux.IFF_VNET_HDR
 # Frames to 01:80:c2:00:00:xx (LLDP and its like) go through the bridge's filter as all others do. Left alone,
 # some go round it into the host, whatever they carry. The one that may not be asked for is always dropped.
 _NO_WAY_ROUND = 0xFFFF & ~0x0002
@@ -73,7 +62,9 @@ def create_tap(ip: IPRoute, vm_id: str, slot: Slot, bridge: int) -> None:
     # Kept from other isolated ports; and the bridge knows its one MAC instead of learning any.
     port = {"isolated": 1, "learning": 0, "unicast_flood": 0, "mcast_flood": 0}
     ip.brport("set", index=index, group_fwd_mask=_NO_WAY_ROUND, **port)
-    ip.fdb("replace", ifindex=index, lladdr=slot.mac, state=_NUD_PERMANENT)
+    # Permanent: whoever holds a tap's descriptor may give the tap a MAC, and the bridge would let it have a
+    # neighbour's, with that one's frames, were these entries of any other kind.
+    ip.fdb("replace", ifindex=index, lladdr=slot.mac, state=linux.NUD_PERMANENT)
     ip.link("set", index=index, state="up")
 
 
@@ -101,12 +92,12 @@ def remove_tap(ip: IPRoute, vm_id: str) -> None:
 
 
 def _create_persistent(ip: IPRoute, vm_id: str, uid: int) -> int:
-    fd = _attach(vm_id, _MODE | _IFF_TUN_EXCL)
+    fd = _attach(vm_id, _MODE | linux.IFF_TUN_EXCL)
     try:
         (index,) = ip.link_lookup(ifname=tap_name(vm_id))
         ip.link("set", index=index, IFLA_IFALIAS=link_alias(vm_id))
-        fcntl.ioctl(fd, _TUNSETOWNER, uid)
-        fcntl.ioctl(fd, _TUNSETPERSIST, 1)  # last: had we died before, the kernel would have removed the tap
+        fcntl.ioctl(fd, linux.TUNSETOWNER, uid)
+        fcntl.ioctl(fd, linux.TUNSETPERSIST, 1)  # last: had we died before, the tap would be gone
     finally:
         os.close(fd)
     return int(index)
@@ -115,7 +106,7 @@ def _create_persistent(ip: IPRoute, vm_id: str, uid: int) -> int:
 def _attach(vm_id: str, mode: int) -> int:
     fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
     try:
-        fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", tap_name(vm_id).encode(), mode))
+        fcntl.ioctl(fd, linux.TUNSETIFF, linux.tun_request(tap_name(vm_id), mode))
     except BaseException:
         os.close(fd)
         raise

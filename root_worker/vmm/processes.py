@@ -42,12 +42,17 @@ def held(uid: int | None) -> Iterator[list[Process]]:
         found = []
         for pid in _pids():
             with contextlib.suppress(ProcessLookupError):
-                if _uid(_status(pid)) == uid:
+                if uid_of(pid) == uid:
                     pidfd = os.pidfd_open(pid)
                     stack.callback(os.close, pidfd)
-                    if _uid(_status(pid)) == uid and not _ended(pidfd, 0):
+                    if uid_of(pid) == uid and not _ended(pidfd, 0):
                         found.append(Process(pid, pidfd, os.getsid(pid) == pid))
         yield found
+
+
+def uid_of(pid: int) -> int:
+    """Return a process's uid; ProcessLookupError when it is gone."""
+    return _uid(_status(pid))
 
 
 def living(policy: Policy) -> dict[int, list[int]]:

@@ -13,7 +13,8 @@ MAX_CODE_LINES = 1560
 # Of the contracts that it imports: models and pure functions, which cannot act. The last reason: whose the
 # objects are that root finds, and what its registry may take up, are decided there, where tables test it.
 # Before it: the table of states, which the scripts know by which root reports.
-MAX_PURE_LINES = 1910
+# So is what no library has of the kernel's interface, which stood in root's own files before.
+MAX_PURE_LINES = 1950
 MAX_FILE_LINES = 250
 ALLOWED = {"celery", "kombu", "pydantic", "pyroute2", "cryptography", "root_worker"}
 

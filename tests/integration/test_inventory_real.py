@@ -179,6 +179,16 @@ def test_what_is_named_like_ours_by_somebody_else_is_foreign(host: RootHost) -> 
             theirs.rmdir()
 
 
+def test_the_cgroup_of_another_farms_vmm_is_none_of_ours(host: RootHost) -> None:
+    with process_of(UID_BASE - 1, "/usr/bin/sleep", "60") as pid:
+        with cgroups.limited(LOST, limits(vcpus=1, memory_mib=64)):
+            for controller in limits(vcpus=1, memory_mib=64):
+                (cgroups.group_of(controller, LOST)[0] / "cgroup.procs").write_text(pid)
+        found = inventory(host)
+        assert (found.strays, found.foreign) == ((), ())
+    cgroups.remove(LOST)
+
+
 def test_a_process_beside_the_slots_uids_is_nothing_of_ours(host: RootHost) -> None:
     with process_of(UID_BASE + 300, "/usr/bin/sleep", "60"), process_of(UID_BASE - 1, "/usr/bin/sleep", "60"):
         assert inventory(host).strays == ()

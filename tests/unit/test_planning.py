@@ -41,6 +41,14 @@ def test_create_goes_through_both_queues_in_the_order_of_the_table() -> None:
     ]
 
 
+def test_launch_is_told_when_the_vms_time_to_live_is_over() -> None:
+    made = record()
+    mortal = made.model_copy(update={"spec": made.spec.model_copy(update={"ttl_s": 90.0})})
+    for vm, over in ((made, None), (mortal, made.created_at + 90)):
+        planned = calls(CREATE, vm, job(CREATE), NETWORK, UID_BASE)
+        assert [call.request["expires_at"] for call in planned if call.stage == "launch"] == [over]
+
+
 def test_delete_stops_before_it_removes_and_releases_last() -> None:
     assert [stage for _, stage, _ in rows(DELETE)] == [
         "guest_shutdown",
