@@ -377,8 +377,8 @@ class Records:
         Redis has forgotten it, or has an older copy, whose revision is ``over``: that one is replaced, and a
         job that had it ends. None, with nothing written, where it is there, or has changed meanwhile.
         Where the name is another's by now, the VM is called by its id as well. Without a slot it holds
-        nothing, neither name nor lease. ConflictError where another record has its slot: one of them is not
-        on this host. WrongStateError for a state that nothing can be restored to.
+        nothing, neither name nor lease, and can only be in error. ConflictError where another record has its
+        slot: one of them is not on this host. WrongStateError for a state that nothing can be restored to.
         """
         fields = record.model_dump(
             mode="json", exclude={"spec", "error", "job", "state", "name", "rev"}, exclude_none=True

@@ -47,6 +47,7 @@ redis.call('HSET', leases, want.id, string.format('%d:%d:%d', slot, want.memory,
 redis.call('HSET', vm, unpack(record))
 redis.call('HSET', vm, 'slot', string.format('%d', slot), 'address', address, 'created_at', now_s)
 redis.call('HSET', job, 'began', now, 'touched', now, unpack(fields))
+redis.call('PERSIST', vm_events)  -- a refusal may have been told there before
 tell(vm_events, farm_events, event)
 return {'ok'}
 """
@@ -116,6 +117,7 @@ local vm, leases, vm_events, farm_events = unpack(KEYS)
 local id, name, state, over, rev, slot, room, fields, event, error, name_prefix, ttl = unpack(ARGV)
 local known = redis.call('EXISTS', vm) == 1 and (redis.call('HGET', vm, 'rev') or '0')
 if (known or '') ~= over then return {'moved'} end
+if slot == '' and state ~= 'error' then return {'state', 'without a slot'} end
 local function taken()
   local owner = redis.call('GET', name_prefix .. name)
   return slot ~= '' and owner and owner ~= id and redis.call('EXISTS', 'banger:vm:' .. owner) == 1 and owner

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import Any
 
@@ -12,7 +13,7 @@ from banger.connection import FarmRedis
 from banger.contracts.calls import StageCall
 from banger.contracts.errors import ConflictError, StageFailedError, WrongStateError
 from banger.contracts.journal import Journal, Verdict, job_key, name_key, vm_events_key, vm_key
-from banger.contracts.states import State
+from banger.contracts.states import MOVE, TRANSITIONS, State, Transition
 from banger.events import Events
 from banger.pipelines import CREATE, CREATE_STOPPED, DELETE, KILL, START, STOP, Pipeline
 from banger.planning import calls, unwinding_calls
@@ -85,6 +86,23 @@ def test_a_state_that_is_not_legal_is_refused_and_nothing_is_written(
     assert (everything(records), len(Events(records.redis).read(VM))) == (stored, told)
     assert journal.finished(last, "t", 1.0, None)
     assert now(records).state is State.STOPPED
+
+
+@pytest.mark.parametrize("cause", sorted({change.cause for change in TRANSITIONS}))
+def test_of_all_changes_of_state_exactly_the_legal_ones_are_made(records: Records, cause: str) -> None:
+    script = MOVE + "return move(KEYS[1], ARGV[1], ARGV[2]) or 'moved'"
+    for before, after in itertools.product(State, State):
+        there = {} if before is State.GONE else {"state": str(before), "rev": "6"}
+        records.redis.delete("vm")
+        if there:
+            records.redis.hset("vm", mapping=there)
+        said = records.redis.eval(script, 1, "vm", cause, str(after))
+        if Transition(cause, before, after) in TRANSITIONS:
+            assert said == "moved"
+            assert records.redis.hgetall("vm") == {"state": str(after), "rev": "7" if there else "1"}
+        else:
+            assert said == str(before)
+            assert records.redis.hgetall("vm") == there
 
 
 def test_a_begin_into_a_state_that_is_not_legal_is_refused(records: Records, journal: Journal) -> None:
