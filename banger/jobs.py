@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from banger.contracts.queues import Direction
+from banger.contracts.stages import STAGES
 from banger.events import Event
 from banger.pipelines import FILES_LEFT, PIPELINES
 from banger.records import GOING_ON, Job, Record
@@ -41,7 +42,9 @@ class Step(BaseModel):
 
 
 class JobInfo(BaseModel):
-    """A job and its VM. ``name`` and ``host`` are None once the VM is gone; ``began_at`` in epoch seconds.
+    """A job and its VM. ``name`` and ``host`` are None once the VM is gone.
+
+    ``began_at`` in epoch seconds, and ``deadline_at``, when what it is at (running, unwinding) must end.
 
     ``state``: running, unwinding, done or failed. ``stage``: at work, next, or the one that failed.
     """
@@ -56,6 +59,7 @@ class JobInfo(BaseModel):
     state: str
     stage: str | None
     began_at: float | None
+    deadline_at: float | None
     cancellable: bool
     cancelled: bool
     error: dict[str, Any] | None = None
@@ -77,10 +81,27 @@ def job_info(job: Job, record: Record | None, *, cancelled: bool) -> JobInfo:
         state=job.state,
         stage=_stage_of(job),
         began_at=job.began_ms / 1000 if job.began_ms else None,
+        deadline_at=deadline_at(job),
         cancellable=PIPELINES[job.pipeline].cancellable,
         cancelled=cancelled,
         error=job.error,
     )
+
+
+def deadline_s(job: Job) -> float:
+    """Return how long what the job is at, running or unwinding, may take. A command says so itself."""
+    pipeline = PIPELINES[job.pipeline]
+    if job.state == "unwinding":
+        return pipeline.unwinding_deadline_s
+    if ("timeout_s" in job.params) and any(row.stage == "exec" for row in pipeline.rows):
+        return pipeline.deadline_s - STAGES["exec"].deadline_s + float(job.params["timeout_s"])
+    return pipeline.deadline_s
+
+
+def deadline_at(job: Job) -> float | None:
+    """Return when that should be over, in epoch seconds; None where nothing is under way or known."""
+    since_ms = {"running": job.began_ms, "unwinding": job.failed_ms}.get(job.state)
+    return since_ms / 1000 + deadline_s(job) if since_ms else None
 
 
 def steps_of(job: Job, events: Sequence[Event]) -> list[Step]:

@@ -13,6 +13,8 @@ from typing import Literal, NamedTuple
 from banger.contracts.stages import STAGES
 from banger.contracts.states import State
 
+_QUEUEING_S = 3600.0  # of all steps together: hundreds of VMs may be asked for at once
+
 FILES_LEFT = "files"  # a job's parameter: the owner has left files, so ``file_sync`` has something to do
 
 
@@ -38,6 +40,16 @@ class Pipeline(NamedTuple):
     def unwinding(self) -> tuple[str, ...]:
         """The stages whose undo is sent when the pipeline fails, in that order."""
         return tuple(row.stage for row in reversed(self.rows) if row.use == "do" and STAGES[row.stage].undo)
+
+    @property
+    def deadline_s(self) -> float:
+        """How long a job may take from its beginning: what its stages may, and some time in queues."""
+        return _QUEUEING_S + sum(STAGES[row.stage].deadline_s for row in self.rows)
+
+    @property
+    def unwinding_deadline_s(self) -> float:
+        """How long the unwinding may take, from the failure on; a cancellation does not shorten it."""
+        return _QUEUEING_S + sum(STAGES[stage].deadline_s for stage in self.unwinding)
 
     def fails_to(self, row: Row) -> State | None:
         """Return the VM's state after this row's failure, None where the pipeline is unwound instead."""

@@ -37,8 +37,10 @@ from banger.contracts.errors import (
 )
 from banger.contracts.inventory import Inventory, inventory_key
 from banger.contracts.journal import (
+    CANCEL,
     ENDED_TTL_S,
     FARM_EVENTS,
+    FARM_EVENTS_MAX,
     SERVING_TTL_S,
     VM_EVENTS_MAX,
     cancel_key,
@@ -102,7 +104,8 @@ class Job(BaseModel):
     """A run of a pipeline for a VM. ``steps`` maps a step to its mark: a claim, ``done`` or ``failed``.
 
     ``began_ms`` (epoch, by Redis' clock as all times here; 0 where unknown) is when it got the VM,
-    ``touched_ms`` when a step or a ring last touched it, ``rings`` how often it was rung since the last step.
+    ``failed_ms`` when it began to be unwound, ``touched_ms`` when a step or a ring last touched it, ``rings``
+    how often it was rung since the last step.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -113,6 +116,7 @@ class Job(BaseModel):
     state: str
     params: dict[str, Any] = {}
     began_ms: int = 0
+    failed_ms: int = 0
     touched_ms: int = 0
     rings: int = 0
     error: dict[str, Any] | None = None
@@ -296,8 +300,11 @@ class Records:
         found = [_job(key.rpartition(":")[2], said) for key, said in zip(keys, pipe.execute(), strict=True)]
         return sorted((job for job in found if job), key=lambda job: (job.began_ms or job.touched_ms, job.id))
 
-    def cancel(self, job: str) -> None:
+    def cancel(self, job: str, reason: str = CANCEL) -> None:
         """Ask a job to stop: it is read at the start of each stage, then what was done is undone.
+
+        ``reason`` is what the stage then fails with, where that is not that the user wanted it. The first who
+        asks is heard.
 
         One that is still on its way will be refused when it comes. WrongStateError for one that undoes
         things itself: cut off in the middle, a stop or a delete would leave a VM that is neither.
@@ -309,7 +316,7 @@ class Records:
                 details=f"job {job} of VM {known.vm}",
                 resolution="Wait for its end.",
             )
-        self.redis.set(cancel_key(job), "1", ex=ENDED_TTL_S)
+        self.redis.set(cancel_key(job), reason, ex=ENDED_TTL_S, nx=True)
 
     def rang(self, job: str) -> None:
         """Note that a job was sent again just now; the next claim of a step forgets how often."""
@@ -326,6 +333,15 @@ class Records:
         for job in jobs:
             pipe.exists(cancel_key(job))
         return {job for job, asked in zip(jobs, pipe.execute(), strict=True) if asked}
+
+    def tell_overdue(self, job: Job, brief: str) -> bool:
+        """Tell, once for each of its states, that a job takes too long; False where that was told before."""
+        if not self.redis.hset(job_key(job.id), f"overdue:{job.state}", 1):
+            return False
+        event = event_json("overdue", job.vm, job.id, job.pipeline, error={"brief": brief})
+        self.redis.xadd(vm_events_key(job.vm), {"e": event}, maxlen=VM_EVENTS_MAX, approximate=True)
+        self.redis.xadd(FARM_EVENTS, {"e": event}, maxlen=FARM_EVENTS_MAX, approximate=True)
+        return True
 
     def refuse(self, vm_id: str, job: str, pipeline: str, error: dict[str, Any]) -> None:
         """Tell the one who asked that a job was refused; nothing was changed."""
@@ -519,6 +535,7 @@ def _job(job: str, fields: dict[str, str]) -> Job | None:
         state=fields["state"],
         params=json.loads(fields.get("params", "{}")),
         began_ms=int(fields.get("began", 0)),
+        failed_ms=int(fields.get("failed_at", 0)),
         touched_ms=int(fields.get("touched", 0)),
         rings=int(fields.get("rings", 0)),
         error=json.loads(fields["error"]) if "error" in fields else None,

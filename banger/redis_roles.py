@@ -182,6 +182,7 @@ def _root(host: str) -> tuple[Grant, ...]:
             "hset hdel hincrby hexists hget exists expire del",
             keys=(_VMS, _JOBS),
         ),
+        Grant("read why a job is to stop", "get", reads=(f"{_JOBS}:cancel",)),
         Grant("tell timelines", "xadd", writes=(_VMS, FARM_EVENTS)),
         Grant("sieve a flood of forged messages", "rpop rpush", keys=(root_queue(host),)),
         Grant("say that it serves its queue", "set", writes=(serving_key(root_queue(host)),)),

@@ -11,8 +11,9 @@ from typing import Any
 from banger.contracts.audit import audit_key
 from banger.contracts.errors import BangerError
 from banger.contracts.inventory import INVENTORY_TTL_S, inventory_key
-from banger.contracts.journal import SERVING_TTL_S, Journal, serving_key
+from banger.contracts.journal import SERVING_TTL_S, serving_key
 from banger.contracts.names import new_id
+from banger.contracts.overdue import AtWork, WatchedJournal
 from banger.contracts.queues import root_queue
 from banger.contracts.runner import Next, run_step
 from banger.contracts.tickets import Claims
@@ -37,6 +38,7 @@ class RootRunner:
         self._stopping = threading.Event()
         self._incarnation = new_id()
         self._stock = Stock(host, self._incarnation)
+        self._at_work: AtWork = {}
         self._effects = {key: partial(effect, host=host) for key, effect in EFFECTS.items()}
 
     def run(self, claims: Claims) -> tuple[Next, BangerError | None]:
@@ -51,9 +53,12 @@ class RootRunner:
             audit.refused("the ticket was used before", **about)
             return Next.STOP, None
         audit.write("began", **about, nonce=claims.nonce)
-        after, error = run_step(call, Journal(self._client(), self._incarnation), self._effects)
+        after, error = run_step(call, self._journal(), self._effects)
         audit.write("ended", **about, next=after.value, error=error.brief if error else None)
         return after, error
+
+    def _journal(self) -> WatchedJournal:
+        return WatchedJournal(self._client(), self._incarnation, self._at_work)
 
     def start(self, **_: Any) -> None:
         """Begin to say that root is there, once no other process is: what that had begun is ours then."""
@@ -74,6 +79,7 @@ class RootRunner:
                 return
 
     def _beat(self) -> None:
+        self._journal().give_up()
         host, client = self._host.policy.host, self._client()
         self._door.keys()  # who cannot read whom to trust serves nobody, and says so
         client.hset(audit_key(host), mapping=self._door.audit.published())

@@ -13,8 +13,8 @@ from celery import Celery
 from banger.connection import connect
 from banger.contracts.calls import StageCall
 from banger.contracts.errors import BangerError, InvalidInputError
-from banger.contracts.journal import Journal
 from banger.contracts.names import is_id, new_id
+from banger.contracts.overdue import WatchedJournal
 from banger.contracts.queues import BEGIN, CONTROL, UNWIND, Direction, work_queue
 from banger.contracts.requests import StageRequest
 from banger.contracts.runner import Effect, Next, run_step
@@ -40,6 +40,7 @@ _HEARTBEAT_S = 2.0
 _ROOT_POLL_S = 0.1  # root says what there is a moment after its start
 _RECONCILE_S = 5.0
 _SPOOL_S = 10.0
+_OVERDUE_S = 2.0
 _SHORT_THREADS = 24  # kept free of waits and commands, so that short stages are never behind them
 _NO_THREAD_PAUSE_S = 0.2
 
@@ -51,7 +52,7 @@ class Farmhand:
         self.app = app
         self.settings = settings
         self.records = Records(connect(settings.redis()))
-        self.journal = Journal(self.records.redis)
+        self.journal = WatchedJournal(self.records.redis)
         self.host = WorkHost(
             settings.host, settings.paths, settings.network, settings.uid_base, settings.disk_backend
         )
@@ -124,6 +125,7 @@ class Farmhand:
         for name, every_s, body in (
             ("heartbeat", _HEARTBEAT_S, self._beat_when_root_does),
             ("reconcile", _RECONCILE_S, partial(look_after, self)),
+            ("overdue", _OVERDUE_S, self.give_up),
             ("spool", _SPOOL_S, partial(sweep, self.host, self.records)),
         ):
             threading.Thread(target=self._repeat, args=(every_s, body), name=name, daemon=True).start()
@@ -131,6 +133,13 @@ class Farmhand:
     def stop(self) -> None:
         """Tell waits to hand over and threads to end."""
         self.host.stopping.set()
+
+    def give_up(self) -> None:
+        """Report the steps that hang here, and have their jobs undone."""
+        for call in self.journal.give_up():
+            log.error("%s did not end within %g s", call.task_id, call.table_row.deadline_s)
+            if not call.fails_to:
+                self.ring_unwind(call.job)
 
     def beat(self) -> bool:
         """Say what this host has and which queues are served: none while nothing can be asked of root.

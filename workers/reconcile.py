@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from banger.contracts.states import State
 from banger.events import Events
 from banger.pipelines import DELETE, KILL, PIPELINES
+from workers.deadlines import enforce_deadline
 from workers.intents import remember
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def look_after(farmhand: Farmhand) -> None:
             remember(farmhand.host.paths, record)
         if record.expires_at is not None and record.expires_at < now:
             _expire(farmhand, record, job, now)
+        if job is not None:
+            enforce_deadline(farmhand.records, job, now)
         if job is not None and stands_still(job, now, living, at_once=somebody_died):
             _ring(farmhand, record, job)
     if inventory:

@@ -38,6 +38,8 @@ def list_(
 ) -> int:
     """List jobs that are not over, the oldest first. AGE counts from their beginning.
 
+    One that takes longer than its stages may is marked as overdue.
+
     \b
     Examples:
       banger job list
@@ -117,7 +119,8 @@ def _cells(job: JobInfo) -> tuple[object, ...]:
 
 
 def _state(job: JobInfo) -> str:
-    return "cancelling" if job.cancelled and job.state == "running" else job.state
+    state = "cancelling" if job.cancelled and job.state == "running" else job.state
+    return f"{state},overdue" if job.deadline_at is not None and job.deadline_at < time.time() else state
 
 
 def _age(job: JobInfo) -> str:
@@ -135,6 +138,8 @@ def _facts(job: JobInfo) -> list[tuple[str, object]]:
         ("Age", _age(job)),
         ("Cancel", "possible" if job.cancellable else f"a {job.pipeline} cannot be cancelled"),
     ]
+    if job.deadline_at is not None:
+        facts.append(("Deadline", f"in {format_duration(max(0.0, job.deadline_at - time.time()))}"))
     if job.error:
         said = (job.error.get(part) for part in ("brief", "details", "resolution"))
         facts.append(("Error", "\n".join([f"in {job.error.get('stage', '?')}", *filter(None, said)])))

@@ -21,6 +21,7 @@ FARM_EVENTS = "banger:events"
 FARM_EVENTS_MAX = 20_000
 VM_EVENTS_MAX = 2_000
 SERVING_TTL_S = 10
+CANCEL = "1"
 ENDED_TTL_S = 7 * 24 * 3600
 
 
@@ -81,11 +82,15 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim's outcome. ``token`` proves, when the outcome is reported, that the claim is still ours."""
+    """A claim's outcome. ``token`` proves, when the outcome is reported, that the claim is still ours.
+
+    ``wish`` is what stands in the job's cancel key: CANCEL, or why it was not the user who wanted that.
+    """
 
     verdict: Verdict
     token: str
     attempt: int = 1
+    wish: str = ""
 
 
 TELL = """
@@ -122,7 +127,8 @@ end
 local mine = token .. '|' .. string.format('%d', now + lease_ms) .. '|' .. string.format('%d', attempt)
 redis.call('HSET', job, 's:' .. step, mine, 'touched', string.format('%d', now))
 if attempt > attempts then return {'exhausted', attempt} end
-if not unwinding and redis.call('EXISTS', cancel) == 1 then return {'cancelled', attempt} end
+local wish = not unwinding and redis.call('GET', cancel)
+if wish then return {'cancelled', attempt, wish} end
 for required in string.gmatch(requires, '[^,]+') do
   if redis.call('HGET', job, 's:' .. required) == 'failed' then return {'blocked', attempt} end
 end
@@ -186,11 +192,13 @@ end
 local refused = final ~= '' and move(vm, 'settle', final)
 if refused then return refused end
 local clock = redis.call('TIME')
-redis.call('HSET', job, 's:' .. step, outcome, 'touched',
-  string.format('%d', clock[1] * 1000 + math.floor(clock[2] / 1000)))
+local now = string.format('%d', clock[1] * 1000 + math.floor(clock[2] / 1000))
+redis.call('HSET', job, 's:' .. step, outcome, 'touched', now)
 tell(vm_events, farm_events, event)
 if failed and unwinding then redis.call('HSET', job, 'undo_failed', error) end
-if failed and not unwinding then redis.call('HSET', job, 'state', 'unwinding', 'error', error) end
+if failed and not unwinding then
+  redis.call('HSET', job, 'state', 'unwinding', 'error', error, 'failed_at', now)
+end
 if final ~= '' then
   settle(vm, job, name_prefix, leases, vm_events, farm_events, final, release, settled, ttl)
 end
@@ -229,8 +237,8 @@ class Journal:
             _event(call, "started"),
             ",".join(call.requires),
         )
-        words = [word.decode() if isinstance(word, bytes) else word for word in reply]
-        return Claim(Verdict(words[0]), token, int(words[1]) if len(words) > 1 else 1)
+        words: list[Any] = [word.decode() if isinstance(word, bytes) else word for word in reply]
+        return Claim(Verdict(words[0]), token, *words[1:])
 
     def release(self, call: StageCall, token: str) -> bool:
         """Give a claim back as if it had never been made; False when it is not ours any more."""

@@ -18,7 +18,7 @@ from banger.contracts.errors import (
     StageFailedError,
     as_banger_error,
 )
-from banger.contracts.journal import Journal, Verdict
+from banger.contracts.journal import CANCEL, Claim, Journal, Verdict
 from banger.contracts.queues import Direction
 from banger.contracts.requests import StageRequest
 
@@ -87,8 +87,8 @@ def _run_step(
             return Next.UNWIND, None
         case Verdict.GO:
             pass
-        case refused:
-            return _failed(call, journal, token, 0.0, _refusal(refused, call, claim.attempt))
+        case _:
+            return _failed(call, journal, token, 0.0, _refusal(call, claim))
     started = time.monotonic()
     try:
         request = call.parse_request()
@@ -119,17 +119,18 @@ def _failed(
     return (Next.STOP if call.fails_to else Next.UNWIND), error
 
 
-def _refusal(verdict: Verdict, call: StageCall, attempt: int) -> BangerError:
-    if verdict is Verdict.CANCELLED:
-        return CancelledError("the job was cancelled")
-    if verdict is Verdict.BLOCKED:
+def _refusal(call: StageCall, claim: Claim) -> BangerError:
+    if claim.verdict is Verdict.CANCELLED:
+        by_user = claim.wish == CANCEL
+        return CancelledError("the job was cancelled") if by_user else StageFailedError(claim.wish[:200])
+    if claim.verdict is Verdict.BLOCKED:
         return StageFailedError(
             f"{call.direction} of {call.stage} was not attempted",
             details="the VMM is not proven dead; what it may still write to is kept",
             resolution="`banger vm delete` tries again.",
         )
     return StageFailedError(
-        f"{call.stage} was begun {attempt - 1} times and never ended",
+        f"{call.stage} was begun {claim.attempt - 1} times and never ended",
         details="its worker died each time: out of memory, or killed",
         resolution="See `banger farm logs` of that host.",
     )

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from banger.contracts.errors import StageFailedError
+from banger.contracts.stages import STAGES
 
 _FAULTS = Path(os.environ["BANGER_TEST_FAULTS"])
 _HOLD_S = 30.0
+_DEADLINES = {stage.name: stage.deadline_s for stage in STAGES.values()}
 
 
 def _asked_for(stage: str, direction: str, when: str) -> str | None:
@@ -28,16 +30,19 @@ def _asked_for(stage: str, direction: str, when: str) -> str | None:
 
 
 def _strike(stage: str, direction: str, when: str) -> bool:
-    """Fail, wait or die as asked for; tell whether the effect is to be left out."""
+    """Fail, wait, hang (past the deadline) or die as asked for; tell whether to leave out the effect."""
     how = _asked_for(stage, direction, when)
     if how == "fail":
         raise StageFailedError(f"a test made this fail {when} its effect")
     if how == "die":
         os.kill(os.getpid(), 9)
+    if how == "hang":
+        STAGES[stage] = STAGES[stage]._replace(deadline_s=0.5)
     deadline = time.monotonic() + _HOLD_S
-    while how == "hold" and time.monotonic() < deadline:
+    while how in ("hold", "hang") and time.monotonic() < deadline:
         time.sleep(0.02)
         how = _asked_for(stage, direction, when)
+    STAGES[stage] = STAGES[stage]._replace(deadline_s=_DEADLINES[stage])
     return how == "skip"
 
 

@@ -14,7 +14,7 @@ from farm_box import Box, farm_box, without_flower
 from banger.embedded.plan import Plan, Service
 
 When = Literal["before", "after"]
-How = Literal["fail", "hold", "die", "skip"]
+How = Literal["fail", "hold", "hang", "die", "skip"]
 
 APPS = Path(__file__).with_name("faulty_apps.py")
 WITH_FAULTS = {"workers.app": "faulty_apps:work", "root_worker.app": "faulty_apps:root"}

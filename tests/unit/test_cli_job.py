@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ class FarmWithJobs(PlayedFarm):
 
 
 def _info(pipeline=CREATE, *, gone=False, cancelled=False, **changes) -> JobInfo:
-    known = job(pipeline, began_ms=1_000_000, **changes)
+    known = job(pipeline, began_ms=int(time.time() * 1000) - 2000, **changes)
     return job_info(known, None if gone else record(), cancelled=cancelled)
 
 
