@@ -24,6 +24,9 @@ from banger.contracts.requests import StageRequest
 
 log = logging.getLogger("banger.runner")
 
+_INSIST_S = 45.0  # a Redis that was killed is back sooner, and reconcile looks after what takes longer
+_INSIST_PAUSE_S = 0.2
+
 _acting_for: set[str] = set()  # VMs
 _lock = threading.Lock()
 
@@ -101,7 +104,8 @@ def _run_step(
         level = logging.ERROR if isinstance(wrapped, InternalError) else logging.WARNING
         log.log(level, "%s failed: %s", call.task_id, wrapped, exc_info=isinstance(wrapped, InternalError))
         return _failed(call, journal, token, (time.monotonic() - started) * 1000, wrapped)
-    if not journal.finished(call, token, (time.monotonic() - started) * 1000, data):
+    took_ms = (time.monotonic() - started) * 1000
+    if not _insist(lambda: journal.finished(call, token, took_ms, data)):
         log.warning(
             "%s lost its claim while it ran; its outcome is left to the claim's new holder", call.task_id
         )
@@ -112,11 +116,27 @@ def _run_step(
 def _failed(
     call: StageCall, journal: Journal, token: str, ms: float, error: BangerError
 ) -> tuple[Next, BangerError | None]:
-    if not journal.failed(call, token, ms, error):
+    if not _insist(lambda: journal.failed(call, token, ms, error)):
         return Next.STOP, error
     if call.unwinding:
         return Next.CONTINUE, error
     return (Next.STOP if call.fails_to else Next.UNWIND), error
+
+
+def _insist(report: Callable[[], bool]) -> bool:
+    """Report an outcome, if Redis is away once it is back: the claim keeps everybody else from the step.
+
+    One that Redis took, whose answer was lost, is not ours any more: reconcile rings for what follows.
+    """
+    deadline = time.monotonic() + _INSIST_S
+    while True:
+        try:
+            return report()
+        except Exception as error:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("an outcome could not be reported yet: %s", error)
+            time.sleep(_INSIST_PAUSE_S)
 
 
 def _refusal(call: StageCall, claim: Claim) -> BangerError:

@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 from farm_facts import steps
 
+from banger.contracts import runner
 from banger.contracts.calls import StageCall
 from banger.contracts.errors import BangerError, InternalError, StageFailedError
 from banger.contracts.journal import Claim, Journal, Redis, Verdict
@@ -122,3 +123,33 @@ def test_a_step_of_a_vm_that_an_earlier_one_still_acts_for_is_left_alone() -> No
     assert overtaking == [(Next.STOP, None, [])]
     assert after is Next.CONTINUE
     assert run(Verdict.GO, call=UNDO)[0] is Next.CONTINUE
+
+
+def test_an_outcome_is_reported_when_redis_is_there_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_INSIST_PAUSE_S", 0.0)
+    away = [ConnectionError("no"), ConnectionError("no")]
+    journal = RecordingJournal(Verdict.GO)
+    report = journal.finished
+
+    def finished(*args: Any) -> bool:
+        if away:
+            raise away.pop()
+        return report(*args)
+
+    object.__setattr__(journal, "finished", finished)
+    effects = {(CALL.stage, CALL.direction): lambda _request: {"x": 1}}
+    assert run_step(CALL, journal, effects) == (Next.CONTINUE, None)
+    assert journal.reports == [("finished", {"x": 1})]
+
+
+def test_an_outcome_is_not_reported_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_INSIST_S", 0.0)
+    journal = RecordingJournal(Verdict.GO)
+
+    def finished(*_: Any) -> bool:
+        raise ConnectionError("no")
+
+    object.__setattr__(journal, "finished", finished)
+    effects = {(CALL.stage, CALL.direction): lambda _request: {"x": 1}}
+    with pytest.raises(ConnectionError):
+        run_step(CALL, journal, effects)
