@@ -95,8 +95,10 @@ class Farmhand:
         return data
 
     def ring_begin(self, vm_id: str, pipeline: str, job: str | None = None) -> None:
-        """Have a job of this host's VM begun, or gone on with."""
-        order = {"vm": vm_id, "job": job or new_id(), "pipeline": pipeline, "params": {}}
+        """Have a job of this host's VM begun, or gone on with: that is asked for as it was the first time."""
+        known = self.records.job(job) if job else None
+        params = known.params if known else {}
+        order = {"vm": vm_id, "job": job or new_id(), "pipeline": pipeline, "params": params}
         send(self.app, BEGIN, work_queue(self.host.name), order)
 
     def dispatch(self, calls: Sequence[StageCall]) -> None:

@@ -15,9 +15,11 @@ from banger.contracts.inventory import FoundVm, Inventory, inventory_key
 from banger.contracts.journal import Journal, job_key, vm_key
 from banger.contracts.names import HostPaths
 from banger.contracts.states import State
-from banger.pipelines import CREATE_STOPPED, DELETE
+from banger.orders import Order
+from banger.pipelines import CREATE_STOPPED, DELETE, RUN
 from banger.planning import calls
 from banger.records import Records
+from workers import farmhand as farmhand_module
 from workers import intents, reconcile
 from workers.farmhand import Farmhand
 from workers.vanished import Vanished
@@ -163,3 +165,15 @@ def test_a_vm_whose_vmm_has_vanished_is_stopped_when_that_was_seen_twice(world: 
     assert world.look() == []  # nothing is known, so nothing is done
     ((_, begun),) = found(109, alive=False)
     assert (begun["vm"], begun["pipeline"]) == (VM, "kill")
+
+
+def test_a_command_is_rung_again_with_its_words(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = {"argv": ["make", "test"], "timeout_s": 60.0}
+    assert world.records.reserve(VM, JOB, RUN, spec(), host(), IMAGE, **words)
+    sent: list[Any] = []
+    monkeypatch.setattr(farmhand_module, "send", lambda *message: sent.append(message[-1]))
+    ringing = SimpleNamespace(records=world.records, app=None, host=SimpleNamespace(name="here"))
+    Farmhand.ring_begin(cast("Farmhand", ringing), VM, RUN.name, JOB)
+    assert Order.model_validate(sent[0]).params.model_dump(exclude_none=True) == words | {
+        "argv": ("make", "test")
+    }
