@@ -10,6 +10,7 @@ from banger.planning import calls
 from workers.intents import remember
 
 if TYPE_CHECKING:
+    from banger.contracts.calls import StageCall
     from banger.orders import Order
     from workers.farmhand import Farmhand
 
@@ -25,7 +26,14 @@ def run(farmhand: Farmhand, order: Order) -> None:
     job = farmhand.records.job(job_id)
     if job is None or job.state != "running":
         return  # an old message: the job is unwinding or over
-    remember(farmhand.host.paths, record, pipeline)
     steps = calls(pipeline, record, job, farmhand.host.network, farmhand.host.uid_base)
-    if left := job.left_of(steps):
+    left = job.left_of(steps)
+    # Sent again, a ``run`` may be past the stage that has removed the directory for good.
+    remember(farmhand.host.paths, record, make=any(makes_files(call) for call in left))
+    if left:
         farmhand.dispatch(left)
+
+
+def makes_files(call: StageCall) -> bool:
+    """Tell whether it is the step that fills the VM's directory, which must be there by then."""
+    return (call.stage, call.direction) == ("overlay", "do")

@@ -11,21 +11,20 @@ from pathlib import Path
 
 from banger.contracts.errors import StageFailedError
 from banger.contracts.names import HostPaths, is_id
-from banger.pipelines import Pipeline
 from banger.records import Record
 from workers.new_file import new_file
 
 log = logging.getLogger("banger.intents")
 
 
-def remember(paths: HostPaths, record: Record, pipeline: Pipeline | None = None) -> None:
-    """Write a VM's intent file, where its directory is there or the pipeline is about to make it.
+def remember(paths: HostPaths, record: Record, *, make: bool = False) -> None:
+    """Write a VM's intent file, where its directory is there or it is to be made now.
 
     A full disk is no reason not to go on: what frees it is a job as well.
     """
     directory = paths.vm(record.id)
     if not directory.exists():
-        if pipeline is None or ("do", "overlay") not in pipeline.rows:
+        if not make:
             return
         make_directory(directory)
     if recall(paths, record.id) == record:

@@ -10,7 +10,6 @@ from farm_facts import NETWORK, VM, record, spec
 from banger.contracts.inventory import FoundVm
 from banger.contracts.names import HostPaths
 from banger.contracts.states import State
-from banger.pipelines import CREATE, DELETE
 from workers import intents
 from workers.host import WorkHost
 from workers.restore import now, stray
@@ -54,9 +53,9 @@ def test_what_root_alone_knows_of_can_be_removed(tmp_path: Path) -> None:
 def test_an_intent_is_written_for_what_is_made_and_never_for_what_is_gone(tmp_path: Path) -> None:
     paths = HostPaths(tmp_path, tmp_path / "run")
     paths.vms.mkdir()
-    intents.remember(paths, record(), DELETE)
+    intents.remember(paths, record())
     assert list(paths.vms.iterdir()) == []
-    intents.remember(paths, record(), CREATE)
+    intents.remember(paths, record(), make=True)
     assert list(intents.all_of_them(paths)) == [record()]
     stopped = record(state=State.STOPPED, job=None)
     intents.remember(paths, stopped)
