@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 export MAKE_TARGET := $(firstword $(MAKECMDGOALS))
 
-.PHONY: help setup demo test check bench lock clean
+.PHONY: help setup demo test check bench chaos lock clean
 
 help: ## Show this
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
@@ -24,6 +24,10 @@ check: ## Linters, types, import contracts, root's budget
 
 bench: setup ## The numbers that we promise, measured on this machine
 	@scripts/bench
+
+chaos: ## Kill the services at every point and N times at random (make chaos N=1000 SEED=42)
+	@scripts/setup --tests
+	@scripts/chaos $(if $(N),--kills $(N)) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))
 
 lock: ## Resolve the dependencies anew (make lock UPGRADE=1 takes newer versions)
 	@scripts/lock $(if $(UPGRADE),--upgrade)
