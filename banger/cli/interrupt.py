@@ -1,4 +1,4 @@
-"""Ctrl-C while a job is on its way: it is cancelled, and the clean-up is the workers' affair, not ours."""
+"""Ctrl-C while jobs are on their way: what makes a VM is cancelled, all else goes on; both without us."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING
 from banger.contracts.errors import BangerError
 
 if TYPE_CHECKING:
+    from banger.events import Event
     from banger.submission import Submission
+
+OnEvent = Callable[["Event"], None]
 
 
 @contextlib.contextmanager
@@ -46,3 +49,47 @@ def _cancel(submission: Submission, say: Callable[[str], None]) -> None:
         submission.cancel()
     except BangerError as error:
         say(f"the job could not be cancelled: {error.brief}")
+
+
+class Followed:
+    """The jobs that a command only follows: Ctrl-C leaves them to the workers, and says what goes on."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, Event | None] = {}
+
+    def hearing(self, name: str, on_event: OnEvent) -> OnEvent:
+        """Return a listener of this VM's job that notes what it hears, and hands it on."""
+        self._last[name] = None
+
+        def heard(event: Event) -> None:
+            self._last[name] = event
+            on_event(event)
+
+        return heard
+
+    def ended(self, name: str) -> None:
+        """Note that nothing of this VM's goes on."""
+        self._last.pop(name, None)
+
+    @contextlib.contextmanager
+    def left_by_ctrl_c(self, say: Callable[[str], None]) -> Iterator[None]:
+        """Say what goes on when Ctrl-C ends the block."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            going_on = {name: last for name, last in self._last.items() if not last or last.kind != "settled"}
+            for name, last in going_on.items():
+                say(f"leaving; {_going_on(name, last)}")
+            raise
+
+
+def _going_on(name: str, last: Event | None) -> str:
+    if last is None:
+        return f"what was asked of {name} may still begin: `banger job list` tells"
+    if last.unwinding:
+        return f"the workers go on undoing the {last.pipeline} of {name} (job {last.job})"
+    from banger.pipelines import PIPELINES  # not before it is needed: the command line answers at once
+
+    undo = f"`banger job cancel {last.job}` undoes it"
+    rest = undo if PIPELINES[last.pipeline].cancellable else f"job {last.job}, which cannot be cancelled"
+    return f"the {last.pipeline} of {name} goes on ({rest})"

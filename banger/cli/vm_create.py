@@ -9,6 +9,7 @@ import typer
 from banger.cli import options
 from banger.cli.columns import print_json
 from banger.cli.follow import follow
+from banger.cli.interrupt import Followed
 from banger.cli.progress import Stopwatch, stage_view
 from banger.cli.session import session_of
 
@@ -95,8 +96,9 @@ def set_(
     """
     farm = session_of(ctx).farm
     sizes = {"memory_mib": options.size(memory, "memory"), "disk_mib": options.size(disk, "disk")}
-    with stage_view(quiet=quiet, keep=False) as view:
-        record = farm.set(name, vcpus=vcpus, **sizes, on_event=view.event)
+    followed = Followed()
+    with stage_view(quiet=quiet, keep=False) as view, followed.left_by_ctrl_c(view.note):
+        record = farm.set(name, vcpus=vcpus, **sizes, on_event=followed.hearing(name, view.event))
     if as_json:
         print_json(record.model_dump(mode="json"))
     else:
