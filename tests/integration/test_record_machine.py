@@ -168,10 +168,10 @@ class Machine(RuleBasedStateMachine):
             self.records.begin(vm, job, pipeline, {})
         self.plan(job)
 
-    @rule(which=some, step=some)
-    def claim(self, which: int, step: int) -> None:
+    @rule(which=some, step=some, aims=aimed)
+    def claim(self, which: int, step: int, aims: bool) -> None:
         """A message comes: mostly the one that is next, or any other, again or too early."""
-        if run := pick(list(self.runs.values()), which):
+        if run := self.any_run(which, live=aims):
             left = self.left_of(run)
             call = left[0] if left and step > 10 else pick(run.planned, step)
             if call:
@@ -188,17 +188,17 @@ class Machine(RuleBasedStateMachine):
             run.claims.append((call, token))
         return verdict
 
-    @rule(which=some, claim=some, fails=st.integers(0, 3))
-    def report(self, which: int, claim: int, fails: int) -> None:
+    @rule(which=some, claim=some, fails=st.integers(0, 3), aims=aimed)
+    def report(self, which: int, claim: int, fails: int, aims: bool) -> None:
         """A report comes: under the newest claim, or an old one; once, or again."""
-        if (run := pick(list(self.runs.values()), which)) and run.claims:
+        if (run := self.any_run(which, live=aims)) and run.claims:
             call, token = run.claims[-1] if claim > 10 else run.claims[claim % len(run.claims)]
             self.reported(run, call, token, None if fails else ERROR)
 
     @rule(which=some, count=st.sampled_from((1, 3, 6, 30, 30)), fails=st.booleans())
     def go_on(self, which: int, count: int, fails: bool) -> None:
         """A job goes on by some steps; the last of them may fail."""
-        if run := pick([run for run in self.runs.values() if run.live], which):
+        if run := self.any_run(which, live=True):
             self.carry_on(run, count, fails=fails)
 
     @rule(which=some, kind=st.sampled_from(CHANGING), fails_at=some)
@@ -351,7 +351,7 @@ class Machine(RuleBasedStateMachine):
     def job_vanishes(self, which: int) -> None:
         """Redis has lost a job, and not the record."""
         self.cause = "vanish"
-        if run := pick([run for run in self.runs.values() if run.live], which):
+        if run := self.any_run(which, live=True):
             self.redis.delete(job_key(run.id))
             del self.runs[run.id]
 
@@ -438,6 +438,10 @@ class Machine(RuleBasedStateMachine):
 
     def held_names(self) -> dict[str, str]:
         return {known.name: vm for vm, known in self.vms.items() if known.slot}
+
+    def any_run(self, number: int, *, live: bool) -> Run | None:
+        found: Run | None = pick([run for run in self.runs.values() if run.live or not live], number)
+        return found
 
     def any_job(self, number: int, fresh: bool) -> str:
         """Return the id of a job that nobody knows, or of one that is known or was cancelled."""

@@ -187,6 +187,36 @@ def test_a_step_that_ends_after_its_vm_was_restored_changes_nothing(
     assert records.redis.ttl(job_key(OTHER)) > 0
 
 
+def test_a_step_that_ends_after_its_record_is_gone_brings_nothing_back(
+    records: Records, journal: Journal
+) -> None:
+    reserve(records)
+    first, *_, last = steps(records, CREATE_STOPPED, JOB)
+    for call in (first, last):
+        journal.claim(call, "t")
+    records.redis.delete(vm_key(VM), vm_events_key(VM))
+    stored = everything(records)
+    for call in (first, last):
+        assert not journal.finished(call, "t", 1.0, None)
+        assert not journal.failed(call, "t", 1.0, StageFailedError("no"))
+    assert everything(records) == stored
+    assert not Events(records.redis).read(VM)
+
+
+def test_a_step_that_ends_after_its_job_was_turned_round_changes_nothing(
+    records: Records, journal: Journal
+) -> None:
+    reserve(records)
+    first, *_, last = steps(records, CREATE_STOPPED, JOB)
+    for call in (first, last):
+        journal.claim(call, "t")
+    journal.failed(first, "t", 1.0, StageFailedError("no"))
+    stored = everything(records)
+    assert not journal.finished(last, "t", 1.0, None)
+    assert not journal.failed(last, "t", 1.0, StageFailedError("no"))
+    assert everything(records) == stored
+
+
 def test_what_is_lost_holds_nothing_and_can_only_be_deleted(records: Records, journal: Journal) -> None:
     made = make(records, journal)
     assert records.lose(VM, made.rev, NOTHING_THERE)
