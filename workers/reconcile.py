@@ -9,7 +9,6 @@ VMs whose time to live is over are deleted here too, after the job that is at th
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
@@ -48,7 +47,7 @@ class Rings:
 
 def look_after(farmhand: Farmhand) -> None:
     """Look once at every VM of this host."""
-    now = time.time()
+    now = farmhand.records.now()
     inventory = farmhand.records.inventory(farmhand.host.name)
     root = inventory.incarnation if inventory else None
     living = {farmhand.journal.incarnation, root} if root else None

@@ -127,7 +127,7 @@ def _facts(record: Record, session: Session) -> list[tuple[str, object]]:
         facts.append(("Expires", f"{_when(record.expires_at)} (in {left})"))
     if record.job is not None:
         facts.append(("Job", record.job))
-    if record.host == session.settings.host:
+    if record.host == session.settings.host and record.state is not State.LOST:
         facts.append(("Console", session.settings.paths.serial_log(record.id)))
     if record.error:
         said = [record.error.get(part) for part in ("brief", "details", "resolution")]

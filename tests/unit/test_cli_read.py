@@ -75,6 +75,28 @@ def test_show_tells_why_a_vm_is_in_error(tmp_path: Path, capsys: pytest.CaptureF
     assert "Error:       in tap\n             no tun\n             x\n             y\n" in said
 
 
+def test_show_tells_what_failed_of_which_pipeline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = {"kind": "StageFailedError", "stage": "tap", "pipeline": "start", "brief": "no tun"}
+    assert main(["vm", "show", "dev"], session(tmp_path, record(state=State.ERROR, error=error))) == 0
+    assert "Error:       in tap of start\n             no tun\n" in capsys.readouterr().out
+
+
+def test_a_lost_vm_is_listed_without_an_address_and_shown_with_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = {"kind": "StageFailedError", "pipeline": "lose", "brief": "the host has nothing of it"}
+    lost = record(state=State.LOST, slot=None, address=None, job=None, error=error)
+    made = session(tmp_path, lost)
+    assert main(["vm", "list", "--state", "lost"], made) == 0
+    listed = capsys.readouterr().out.splitlines()[1].split()
+    assert (listed[:3], "172.16.0.5" in listed) == (["dev", VM, "lost"], False)
+    assert main(["vm", "show", "dev"], made) == 0
+    said = capsys.readouterr().out
+    assert "State:       lost\n" in said
+    assert "Error:       the host has nothing of it\n" in said
+    assert "Console:" not in said
+
+
 def test_a_timeline_has_offsets_durations_and_marks_what_was_unwound(
     made: Session, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from banger.contracts.states import MOVE, TRANSITIONS, State, Transition
 from banger.pipelines import PIPELINES, Pipeline
@@ -70,6 +72,14 @@ def test_what_is_lost_can_only_be_deleted_or_found_again() -> None:
         ("expire", State.GONE),
         *(("restore", state) for state in (State.RUNNING, State.STOPPED, State.ERROR)),
     }
+
+
+def test_the_diagram_in_the_documentation_is_the_table() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text()
+    drawn = re.findall(r"^    (\S+) --> ([^\s:]+)", text[text.index("stateDiagram") :], re.MULTILINE)
+    states = [tuple(State.GONE if word == "[*]" else State(word) for word in pair) for pair in drawn]
+    assert len(states) == len(set(states))
+    assert set(states) == {(c.before, c.after) for c in TRANSITIONS if c.cause not in ("lose", "restore")}
 
 
 def test_the_script_knows_each_legal_change_and_no_other() -> None:
