@@ -271,10 +271,9 @@ class Farm:
         known = self._known_job(job)
         try:
             Submission(self.redis, known.vm, job, PIPELINES[known.pipeline], "0").wait(on_event)
-        except UnavailableError:
-            raise
         except BangerError:
-            pass  # it stands in the job
+            if self.job(job).going_on:
+                raise
         return self.job(job)
 
     def require_running(self, ref: str) -> Record:
