@@ -82,6 +82,15 @@ def test_the_diagram_in_the_documentation_is_the_table() -> None:
     assert set(states) == {(c.before, c.after) for c in TRANSITIONS if c.cause not in ("lose", "restore")}
 
 
+def test_no_script_writes_a_state_but_by_the_table() -> None:
+    root = Path(__file__).parents[2]
+    files = [
+        file for package in ("banger", "workers", "root_worker") for file in (root / package).rglob("*.py")
+    ]
+    writers = {file.stem for file in files if "'HSET', vm, 'state'" in file.read_text()}
+    assert writers == {"states"}
+
+
 def test_the_script_knows_each_legal_change_and_no_other() -> None:
     known = set(MOVE[MOVE.index("{") + 1 : MOVE.index("}")].split(", "))
     assert known == {f"['{cause} {before} {after}']=true" for cause, before, after in TRANSITIONS}
