@@ -10,6 +10,7 @@ farm.delete("dev")
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -25,10 +26,11 @@ from banger.contracts.errors import (
     WrongStateError,
 )
 from banger.contracts.names import new_id
-from banger.contracts.queues import BEGIN, CONTROL, RESERVE, root_queue, work_queue
+from banger.contracts.queues import BEGIN, CONTROL, RECONCILE, RESERVE, root_queue, work_queue
 from banger.contracts.spec import VmSpec
 from banger.contracts.states import State
 from banger.events import Event, Events
+from banger.findings import Report
 from banger.hosts import HostInfo
 from banger.jobs import JobInfo, Step, job_info, steps_of
 from banger.keyring import SshKeys, forget_gone, keys_of_this_user
@@ -67,6 +69,7 @@ Hosts = list[HostInfo]
 Jobs = list[JobInfo]
 Steps = list[Step]
 
+_REPORT_POLL_S = 0.1
 _ANSWER_S = 2.5  # who waits at a terminal is told within 3 s that Redis is not there
 
 
@@ -303,6 +306,26 @@ class Farm:
         record = self.require_running(ref)
         self.require_here(record)
         return record
+
+    def reconcile(
+        self, host: str | None = None, *, act: bool = True, deadline_s: float = 60.0
+    ) -> dict[str, Report | None]:
+        """Let hosts hold what they have against what is intended; return their reports, None of the silent.
+
+        Without ``act`` nothing is done about what is found. NotFoundError for a host that never joined.
+        """
+        known = {one.name: one for one in self.hosts()}
+        if host is not None and host not in known:
+            raise NotFoundError(f"there is no host {host!r}", details=f"hosts: {', '.join(known) or 'none'}")
+        asked = [host] if host else [*known]
+        awaited = {name for name in asked if known[name].alive}
+        look = new_id()
+        for name in sorted(awaited):
+            self._send(RECONCILE, work_queue(name), {"id": look, "act": act})
+        deadline = time.monotonic() + deadline_s
+        while awaited - (said := self.records.reports(look)).keys() and time.monotonic() < deadline:
+            time.sleep(_REPORT_POLL_S)
+        return {name: said.get(name) for name in asked}
 
     # --- inside a guest --------------------------------------------------------------------------
 

@@ -55,6 +55,13 @@ class NewVm(Order):
     spec: VmSpec
 
 
+class Look(Frozen):
+    """Look at what there is on the host, and mend it where ``act`` says so; ``id`` names the report."""
+
+    id: JobId
+    act: bool
+
+
 class Unwinding(Frozen):
     """Undo what this job has done."""
 

@@ -150,6 +150,9 @@ RESTART = Pipeline(
     "restart", (*_SHUTDOWN, *_HALT, *_BOOT_AGAIN), _ANY, State.STARTING, State.RUNNING, starts=True
 )
 DELETE = Pipeline("delete", (*_SHUTDOWN, *_HALT, *_REMOVE), _ANY | {State.LOST}, State.DELETING, State.GONE)
+SWEEP = Pipeline(  # of what root's registry does not know: it is admitted first, so that root may remove it
+    "sweep", (_keep("admit"), *_HALT, *_REMOVE), frozenset({State.ERROR}), State.DELETING, State.GONE
+)
 SET = Pipeline(
     "set",
     (_stay("grow_work_disk"), _stay("update_spec")),
@@ -160,5 +163,5 @@ SET = Pipeline(
 
 PIPELINES = {
     pipeline.name: pipeline
-    for pipeline in (CREATE, CREATE_STOPPED, RUN, RUN_KEEP, START, STOP, KILL, RESTART, DELETE, SET)
+    for pipeline in (CREATE, CREATE_STOPPED, RUN, RUN_KEEP, START, STOP, KILL, RESTART, DELETE, SWEEP, SET)
 }

@@ -11,6 +11,7 @@ A record is changed only here and by the journal's scripts, each one atomic. The
     banger:host:HOST:leases hash    VM id -> slot:memory_mib:vcpus
     banger:hosts            hash    host -> what it last said of itself
     banger:inventory:HOST   string  the VMs that root finds on it
+    banger:reconcile:LOOK   hash    host -> what it found when it was asked to look
     banger:serving:QUEUE    string  there while a worker serves the queue
     banger:events           stream  everything, for `banger events`
 """
@@ -56,6 +57,7 @@ from banger.contracts.queues import CONTROL, work_queue
 from banger.contracts.spec import VmSpec
 from banger.contracts.states import State
 from banger.events import event_json
+from banger.findings import REPORT_TTL_S, Report, report_key
 from banger.hosts import HostImage, HostInfo
 from banger.pipelines import PIPELINES, Pipeline
 from banger.placement import Used
@@ -455,6 +457,18 @@ class Records:
             (host.model_copy(update={"alive": self.serving(work_queue(host.name))}) for host in hosts),
             key=lambda host: host.name,
         )
+
+    def publish_report(self, look: str, report: Report) -> None:
+        """Tell what this host found when it was asked to look."""
+        pipe = self.redis.pipeline(transaction=True)
+        pipe.hset(report_key(look), report.host, report.model_dump_json())
+        pipe.expire(report_key(look), REPORT_TTL_S)
+        pipe.execute()
+
+    def reports(self, look: str) -> dict[str, Report]:
+        """Return what hosts have found so far, by host."""
+        said = self.redis.hgetall(report_key(look))
+        return {host: Report.model_validate_json(text) for host, text in said.items()}
 
     def redis_run_id(self) -> str:
         """Return which process Redis is: what it handed out before a restart may be lost."""

@@ -18,13 +18,15 @@ from banger.contracts.broker import Role, unacked_key, user_name
 from banger.contracts.inventory import inventory_key
 from banger.contracts.journal import FARM_EVENTS, leases_key, serving_key
 from banger.contracts.queues import CONTROL, root_queue, work_queue
+from banger.findings import report_key
 
 _ANY = "*"
 _VMS = "banger:vm:*"  # records and their timelines
 _JOBS = "banger:job:*"  # jobs, what they print, and wishes to cancel
 _NAMES = "banger:name:*"
 _HOSTS = "banger:hosts"
-_RECORDS = (_VMS, _JOBS, _NAMES, _HOSTS, leases_key(_ANY), serving_key(_ANY), FARM_EVENTS)
+_REPORTS = report_key(_ANY)
+_RECORDS = (_VMS, _JOBS, _NAMES, _HOSTS, _REPORTS, leases_key(_ANY), serving_key(_ANY), FARM_EVENTS)
 
 _DEADLINES = "_kombu.binding_deadlines"
 _FLOWERS_ANSWERS = "reply.flowernull.pidbox"
@@ -159,6 +161,7 @@ def _worker(host: str) -> tuple[Grant, ...]:
         Grant("take and free slots", "hset hvals hgetall hdel", keys=(leases_key(_ANY),)),
         Grant("tell timelines and what commands print", "xadd", writes=(_VMS, _JOBS, FARM_EVENTS)),
         Grant("say what its host has", "hset", writes=(_HOSTS,)),
+        Grant("answer who asks what there is", "hset expire", writes=(_REPORTS,)),
         Grant("hear which VMs root finds on its host", "get", reads=(inventory_key(host),)),
         Grant("notice that Redis was restarted: what it had handed out may be lost", "info"),
         Grant("say what it serves", "set", writes=tuple(map(serving_key, _takes_as_worker(host)))),

@@ -12,12 +12,12 @@ from banger.contracts.calls import StageCall
 from banger.contracts.errors import BangerError
 from banger.contracts.event_batches import batch_events
 from banger.contracts.json_lines import log_json_lines
-from banger.contracts.queues import BEGIN, RESERVE, UNWIND, Direction, task_name
+from banger.contracts.queues import BEGIN, RECONCILE, RESERVE, UNWIND, Direction, task_name
 from banger.contracts.requests import Frozen
 from banger.contracts.runner import Next
 from banger.contracts.stages import Side, tasks_of
 from banger.dispatch import celery_app
-from banger.orders import NewVm, Order, Unwinding
+from banger.orders import Look, NewVm, Order, Unwinding
 from banger.settings import Settings, load_settings
 from workers import begin, reserve, unwind
 from workers.farmhand import Farmhand
@@ -33,6 +33,7 @@ def make_app(settings: Settings) -> Celery:
         (RESERVE, NewVm, reserve.run),
         (BEGIN, Order, begin.run),
         (UNWIND, Unwinding, unwind.run),
+        (RECONCILE, Look, lambda farmhand, order: farmhand.reconciler.answer(order)),
     ):
         _register_order(app, farmhand, name, model, body)
     signals.setup_logging.connect(log_json_lines, weak=False)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from banger.contracts.errors import BangerError
 from banger.pipelines import PIPELINES
 from banger.planning import calls
-from workers.intents import remember
+from workers.decisions import is_older
+from workers.intents import recall, remember
 
 if TYPE_CHECKING:
     from banger.contracts.calls import StageCall
@@ -27,6 +28,8 @@ def run(farmhand: Farmhand, order: Order) -> None:
     if job is None or job.state != "running":
         return  # an old message: the job is unwinding or over
     steps = calls(pipeline, record, job, farmhand.host.network, farmhand.host.uid_base)
+    if is_older(record, job, recall(farmhand.host.paths, vm_id), steps[-1].step):
+        return  # Redis was restored from an older copy: reconcile sees to the VM, and this job ended long ago
     left = job.left_of(steps)
     # Sent again, a ``run`` may be past the stage that has removed the directory for good.
     remember(farmhand.host.paths, record, make=any(makes_files(call) for call in left))

@@ -21,18 +21,18 @@ from banger.contracts.runner import Effect, Next, run_step
 from banger.contracts.states import State
 from banger.dispatch import dispatch, send
 from banger.output import JobOutput
-from banger.records import Records
+from banger.records import Job, Records
 from banger.settings import Settings
 from banger.ticket_keys import private_key
 from workers import intents
 from workers.capacity import describe_host
 from workers.host import StageContext, WorkHost
 from workers.lock import hold_for_life
-from workers.reconcile import Rings, look_after
+from workers.reconcile import Reconciler
 from workers.restore import restore
+from workers.rings import Rings
 from workers.spool import sweep
 from workers.stages import EFFECTS, update_spec
-from workers.vanished import Vanished
 
 log = logging.getLogger("banger.workers")
 
@@ -56,8 +56,8 @@ class Farmhand:
         self.host = WorkHost(
             settings.host, settings.paths, settings.network, settings.uid_base, settings.disk_backend
         )
-        self.vanished = Vanished()
         self.rings = Rings()
+        self.reconciler = Reconciler(self)
         self._long = threading.BoundedSemaphore(max(1, settings.worker_threads - _SHORT_THREADS))
 
     def run(self, call: StageCall) -> tuple[Next, BangerError | None]:
@@ -86,9 +86,13 @@ class Farmhand:
         return run_step(call, self.journal, effects)
 
     def _and_remember(self, call: StageCall, effect: Effect, request: StageRequest) -> dict[str, Any] | None:
-        """Carry out a job's last step, and note what the VM is now before anybody is told."""
+        """Carry out a job's last step, and note what the VM is now before anybody is told.
+
+        Not where another job has the VM by now: this step is late, and none of its job's any more.
+        """
         data = effect(request)
-        if record := self.records.get(call.vm_id):
+        record = self.records.get(call.vm_id)
+        if record is not None and record.job == call.job:
             becomes = {"state": State(str(call.final)), "job": None, "rev": record.rev + 1}
             settled = record.model_copy(update=becomes)
             intents.remember(self.host.paths, settled)
@@ -104,6 +108,14 @@ class Farmhand:
     def dispatch(self, calls: Sequence[StageCall]) -> None:
         """Send the steps of a job of this host, those for root sealed with the host's key of the day."""
         dispatch(self.app, calls, private_key(self.host.paths))
+
+    def ring(self, job: Job) -> None:
+        """Have a job that nobody is at gone on with."""
+        self.records.rang(job.id)
+        if job.state == "unwinding":
+            self.ring_unwind(job.id)
+        else:
+            self.ring_begin(job.vm, job.pipeline, job.id)
 
     def ring_unwind(self, job: str) -> None:
         """Have a failed job undone."""
@@ -126,7 +138,7 @@ class Farmhand:
         hold_for_life(self.host.paths.vms / ".worker.lock")
         for name, every_s, body in (
             ("heartbeat", _HEARTBEAT_S, self._beat_when_root_does),
-            ("reconcile", _RECONCILE_S, partial(look_after, self)),
+            ("reconcile", _RECONCILE_S, self.reconciler.look),
             ("overdue", _OVERDUE_S, self.give_up),
             ("spool", _SPOOL_S, partial(sweep, self.host, self.records)),
         ):
@@ -161,7 +173,7 @@ class Farmhand:
         while not self.beat() and not self.host.stopping.wait(_ROOT_POLL_S):
             pass
 
-    def _repeat(self, every_s: float, body: Callable[[], None]) -> None:
+    def _repeat(self, every_s: float, body: Callable[[], object]) -> None:
         """Do it now, and again and again: what fails once, for want of Redis, must not end it."""
         while True:
             try:

@@ -20,14 +20,16 @@ log = logging.getLogger("banger.intents")
 def remember(paths: HostPaths, record: Record, *, make: bool = False) -> None:
     """Write a VM's intent file, where its directory is there or it is to be made now.
 
-    A full disk is no reason not to go on: what frees it is a job as well.
+    One that is younger stays: Redis was restored from an older copy. A full disk is no reason not to go on:
+    what frees it is a job as well.
     """
     directory = paths.vm(record.id)
     if not directory.exists():
         if not make:
             return
         make_directory(directory)
-    if recall(paths, record.id) == record:
+    known = recall(paths, record.id)
+    if known is not None and (known == record or known.rev > record.rev):
         return
     try:
         with new_file(paths.intent(record.id), 0o600) as scratch:

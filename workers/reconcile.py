@@ -1,106 +1,120 @@
-"""Ring again: a message can be lost, a worker can die. Jobs of this host that stand still are sent anew.
+"""Reconcile: hold what there is against what is intended, and let the ordinary stages make the difference up.
 
-Sending again is safe: a step that is done is passed over, one that is claimed is left to its holder. Where a
-process of the host's has died (a worker, root's, Redis), whatever it had in hand may be lost: all jobs that
-nobody is at are sent at once then, and after half a minute otherwise.
-VMs whose time to live is over are deleted here too, after the job that is at them was cancelled.
+That is looked at when the worker starts, every few seconds, and when somebody asks (``banger reconcile``).
+What is gathered stands in ``observation``, what is decided in ``decisions``; here it is done. To send a job's
+messages again is safe: a step that is done is passed over, one that is claimed is left to its holder.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+import shutil
+import threading
 from typing import TYPE_CHECKING
 
-from banger.contracts.states import State
-from banger.events import Events
-from banger.pipelines import DELETE, KILL, PIPELINES
+from banger.contracts.errors import BangerError, StageFailedError
+from banger.findings import Action, Finding, Report
+from banger.pipelines import DELETE, KILL, RESTART, SWEEP
+from workers import intents
 from workers.deadlines import enforce_deadline
-from workers.intents import remember
+from workers.decisions import decide
+from workers.doubt import Doubt
+from workers.observation import observe
+from workers.restore import CHANGED, adopt, restore_vm
 
 if TYPE_CHECKING:
-    from banger.records import Job, Record
+    from banger.orders import Look
+    from workers.decisions import Facts
     from workers.farmhand import Farmhand
 
 log = logging.getLogger("banger.reconcile")
 
-_STILL_S = 30.0
-_MOST_DOUBLINGS = 5  # a quarter of an hour
-_TRY_AGAIN_S = 600.0
+_PATIENCE_S = 30.0  # of somebody who asks: what is doubtful is looked at again within it
+_PAUSE_S = 1.0
+_BEGINS = {Action.KILL: KILL.name, Action.RESTART: RESTART.name, Action.DELETE: DELETE.name}
 
 
-class Rings:
-    """Notices that a process has died which may have taken messages with it: ourselves, root's, Redis."""
+class Reconciler:
+    """One look at a time, whoever asks; what is doubtful is remembered from one to the next."""
 
-    def __init__(self) -> None:
-        self._redis = self._root = ""
+    def __init__(self, farmhand: Farmhand) -> None:
+        self._farmhand = farmhand
+        self._doubt = Doubt()
+        self._one_at_a_time = threading.Lock()
 
-    def due(self, redis: str, root: str | None) -> bool:
-        """Tell whether either is another process than when this was asked last; yes, the first time.
+    def look(self, *, act: bool = True) -> Report:
+        """Look once, act on what is sure, and return what was found."""
+        with self._one_at_a_time:
+            facts = observe(self._farmhand)
+            findings = decide(facts)
+            if facts.inventory:
+                findings = self._doubt.settle(findings, facts.inventory)
+            if act:
+                self._remember(facts, {finding.vm_id for finding in findings})
+                for job in facts.jobs.values():
+                    enforce_deadline(self._farmhand.records, job, facts.now)
+                findings = [self._act(finding, facts) if finding.sure else finding for finding in findings]
+        return Report(host=self._farmhand.host.name, at=facts.now, findings=tuple(findings))
 
-        Root's is None while nothing is known of it.
-        """
-        known = (self._redis, self._root)
-        self._redis, self._root = redis, root or self._root
-        return known[0] != redis or known[1] not in ("", self._root)
+    def answer(self, order: Look) -> None:
+        """Look because somebody asked, twice where that makes sure, and tell what was found."""
+        report = self.look(act=order.act)
+        done = [finding for finding in report.findings if finding.outcome]
+        waited = 0.0
+        while any(not finding.sure for finding in report.findings) and waited < _PATIENCE_S:
+            if self._farmhand.host.stopping.wait(_PAUSE_S):
+                break
+            waited += _PAUSE_S
+            report = self.look(act=order.act)
+            done += [finding for finding in report.findings if finding.outcome]
+        still = [finding for finding in report.findings if not finding.outcome]
+        said = tuple(dict.fromkeys((*done, *still)))
+        self._farmhand.records.publish_report(order.id, report.model_copy(update={"findings": said}))
 
+    def _remember(self, facts: Facts, strange: set[str]) -> None:
+        """Note on this host what has come to rest."""
+        for record in facts.records.values():
+            if record.job is None and record.slot is not None and record.id not in strange:
+                intents.remember(self._farmhand.host.paths, record)
 
-def look_after(farmhand: Farmhand) -> None:
-    """Look once at every VM of this host."""
-    now = farmhand.records.now()
-    inventory = farmhand.records.inventory(farmhand.host.name)
-    root = inventory.incarnation if inventory else None
-    living = {farmhand.journal.incarnation, root} if root else None
-    somebody_died = farmhand.rings.due(farmhand.records.redis_run_id(), root)
-    ours = [record for record in farmhand.records.all() if record.host == farmhand.host.name]
-    for record in ours:
-        job = farmhand.records.job(record.job) if record.job else None
-        if record.job is None and record.slot is not None:
-            remember(farmhand.host.paths, record)
-        if record.expires_at is not None and record.expires_at < now:
-            _expire(farmhand, record, job, now)
-        if job is not None:
-            enforce_deadline(farmhand.records, job, now)
-        if job is not None and stands_still(job, now, living, at_once=somebody_died):
-            _ring(farmhand, record, job)
-    if inventory:
-        for record in farmhand.vanished.of(ours, inventory):
-            log.warning("the VMM of VM %s (%s) is gone", record.id, record.name)
-            farmhand.ring_begin(record.id, KILL.name)
+    def _act(self, finding: Finding, facts: Facts) -> Finding:
+        if finding.action is Action.NONE:
+            return finding
+        level = logging.INFO if finding.action is Action.RING else logging.WARNING
+        log.log(level, "VM %s: %s: %s", finding.vm_id or "?", finding.what, finding.action)
+        try:
+            outcome = self._carry_out(finding, facts)
+        except BangerError as error:
+            outcome = f"failed: {error.brief}"
+            log.warning("VM %s: %s", finding.vm_id, outcome)
+        return finding.model_copy(update={"outcome": outcome})
 
-
-def stands_still(
-    job: Job, now: float, living: Collection[str] | None = None, *, at_once: bool = False
-) -> bool:
-    """Tell whether nobody works at the job: no live claim, and nothing written for half a minute. Pure.
-
-    A claim lives no longer than its worker: ``living`` are the incarnations of both, None where root's is
-    not known. Each ring that nothing came of doubles the half minute: where the job's message is not lost
-    but waits behind many others, more messages would make it wait longer.
-    """
-    for claim in job.claims:
-        holder, until_ms, _ = claim.split("|")
-        if int(until_ms) / 1000 > now and (living is None or holder[:12] in living):
-            return False
-    return at_once or now - job.touched_ms / 1000 > _STILL_S * (1 << min(job.rings, _MOST_DOUBLINGS))
-
-
-def _expire(farmhand: Farmhand, record: Record, job: Job | None, now: float) -> None:
-    if job is not None:
-        if PIPELINES[job.pipeline].cancellable:
-            farmhand.records.cancel(job.id)
-    elif record.state is not State.ERROR or _quiet_s(farmhand, record, now) > _TRY_AGAIN_S:
-        farmhand.ring_begin(record.id, DELETE.name)
-
-
-def _quiet_s(farmhand: Farmhand, record: Record, now: float) -> float:
-    """Return for how long nothing has happened to a VM: a delete that failed is not tried all the time."""
-    return now - int(Events(farmhand.records.redis).last_id(record.id).partition("-")[0]) / 1000
-
-
-def _ring(farmhand: Farmhand, record: Record, job: Job) -> None:
-    farmhand.records.rang(job.id)
-    if job.state == "unwinding":
-        farmhand.ring_unwind(job.id)
-    elif job.state == "running":
-        farmhand.ring_begin(record.id, job.pipeline, job.id)
+    def _carry_out(self, finding: Finding, facts: Facts) -> str:
+        farmhand, vm_id = self._farmhand, finding.vm_id
+        record = facts.records.get(vm_id)
+        match finding.action:
+            case Action.RING if record and record.job:
+                farmhand.ring(facts.jobs[record.job])
+                return "sent again"
+            case Action.CANCEL if record and record.job:
+                farmhand.records.cancel(record.job)
+                return "cancelled"
+            case Action.KILL | Action.RESTART | Action.DELETE as action:
+                farmhand.ring_begin(vm_id, _BEGINS[action])
+                return "begun"
+            case Action.RESTORE:
+                return restore_vm(farmhand, vm_id, facts)
+            case Action.LOSE:
+                gone = StageFailedError(
+                    "its host has nothing of it",
+                    details="Redis was restored from an older copy, or the host has lost its disk",
+                    resolution="`banger vm delete` removes the record.",
+                )
+                return "lost" if farmhand.records.lose(vm_id, finding.rev, gone) else CHANGED
+            case Action.SWEEP:
+                farmhand.ring_begin(adopt(farmhand, vm_id, facts), SWEEP.name)
+                return "begun"
+            case Action.CLEAR:
+                shutil.rmtree(farmhand.host.paths.removed(vm_id), ignore_errors=True)
+                return "removed"
+        return ""

@@ -10,40 +10,64 @@ from typing import TYPE_CHECKING
 
 from banger.contracts.errors import StageFailedError
 from banger.contracts.inventory import FoundVm
-from banger.contracts.names import slot
+from banger.contracts.names import FIRST_SLOT, new_id, slot
 from banger.contracts.spec import VmSpec
 from banger.contracts.states import State
 from banger.pipelines import DELETE
 from banger.records import Record
-from workers import intents
+from workers.observation import observe
 
 if TYPE_CHECKING:
+    from workers.decisions import Facts
     from workers.farmhand import Farmhand
     from workers.host import WorkHost
 
+CHANGED = "it has changed meanwhile"
 _UNKNOWN = "0" * 12
 
 
 def restore(farmhand: Farmhand) -> bool:
-    """Restore the records that are missing; False where root has not said yet what there is."""
-    host = farmhand.host
-    inventory = farmhand.records.inventory(host.name)
-    if inventory is None:
+    """Restore all records that are missing; False where root has not said yet what there is."""
+    facts = observe(farmhand)
+    if facts.inventory is None:
         return False
-    found = {vm.vm_id: vm for vm in inventory.vms}
-    intended = {record.id: record for record in intents.all_of_them(host.paths) if record.host == host.name}
-    for vm_id in sorted(found.keys() | intended.keys()):
-        if farmhand.records.get(vm_id) is not None:
-            continue
-        record = intended.get(vm_id) or stray(found[vm_id], host)
-        state, unwanted = now(record, alive=vm_id in found and found[vm_id].alive)
-        error = None
-        if state is State.ERROR:
-            error = StageFailedError("it was being made or removed when the farm lost its memory").to_wire()
-        farmhand.records.restore(record.model_copy(update={"state": state, "error": error, "job": None}))
-        if unwanted:
-            farmhand.ring_begin(vm_id, DELETE.name)
+    known = {*facts.records, *facts.others}
+    for vm_id in sorted({*facts.intents, *(vm.vm_id for vm in facts.inventory.vms)} - known):
+        restore_vm(farmhand, vm_id, facts)
     return True
+
+
+def restore_vm(farmhand: Farmhand, vm_id: str, facts: Facts) -> str:
+    """Write a VM's record as its host knows it, over the one that is there; return what became of it."""
+    found = facts.seen(vm_id)
+    older = facts.records.get(vm_id)
+    record = facts.intents.get(vm_id) or older or stray(vm_id, found, farmhand.host)
+    state, unwanted = now(record, alive=found is not None and found.alive)
+    error = None
+    if state is State.ERROR:
+        error = StageFailedError("it was being made or removed when the farm lost its memory").to_wire()
+    generation = max(record.generation, found.generation if found else 0)
+    update = {"state": state, "error": error, "job": None, "generation": generation}
+    restored = farmhand.records.restore(record.model_copy(update=update), over=older.rev if older else None)
+    if restored is None:
+        return CHANGED
+    if unwanted:
+        farmhand.ring_begin(vm_id, DELETE.name)
+        return "to be deleted"
+    return f"restored, {state}"
+
+
+def adopt(farmhand: Farmhand, vm_id: str, facts: Facts) -> str:
+    """Give what nobody knows a record, with the slot whose uid it has or a free one, and return its id."""
+    host = farmhand.host
+    told = next((one.slot for one in facts.strays(vm_id) if one.slot is not None), None)
+    taken = {record.slot for record in facts.records.values()} | facts.slots
+    free = next(number for number in range(FIRST_SLOT, host.network.num_addresses - 1) if number not in taken)
+    chosen = told if told is not None and told not in taken else free
+    found = FoundVm(vm_id=vm_id or new_id(), generation=1, slot=chosen, alive=False)
+    record = stray(found.vm_id, found, host)
+    farmhand.records.restore(record.model_copy(update={"state": State.ERROR}))
+    return record.id
 
 
 def now(record: Record, *, alive: bool) -> tuple[State, bool]:
@@ -61,19 +85,19 @@ def now(record: Record, *, alive: bool) -> tuple[State, bool]:
     return (State.ERROR if record.state is State.ERROR else State.STOPPED), False
 
 
-def stray(found: FoundVm, host: WorkHost) -> Record:
-    """Return a record for what root alone knows of: enough of one to remove it by."""
-    address = str(slot(found.slot, host.network, host.uid_base).address) if found.slot else None
+def stray(vm_id: str, found: FoundVm | None, host: WorkHost) -> Record:
+    """Return a record for what has no record: enough of one to remove it by."""
+    number = found.slot if found else None
     return Record(
-        id=found.vm_id,
-        name=f"lost-{found.vm_id}",
+        id=vm_id,
+        name=f"lost-{vm_id}",
         state=State.DELETING,
-        generation=found.generation,
+        generation=found.generation if found else 1,
         host=host.name,
-        slot=found.slot,
-        address=address,
+        slot=number,
+        address=str(slot(number, host.network, host.uid_base).address) if number else None,
         image=_UNKNOWN,
         kernel=_UNKNOWN,
-        spec=VmSpec(name=f"lost-{found.vm_id}", image="unknown"),
+        spec=VmSpec(name=f"lost-{vm_id}", image="unknown"),
         created_at=0.0,
     )

@@ -18,6 +18,7 @@ from banger.cli import (
     job,
     kernel,
     key,
+    reconcile,
     redis,
     run,
     system,
@@ -50,5 +51,6 @@ app.add_typer(key.app, name="key")
 app.add_typer(audit.app, name="audit")
 command(app, "events")(events.events)
 command(app, "doctor")(doctor.doctor)
+command(app, "reconcile")(reconcile.reconcile)
 app.add_typer(redis.app, name="redis")
 app.add_typer(config.app, name="config")

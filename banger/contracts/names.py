@@ -184,6 +184,10 @@ class HostPaths(NamedTuple):
         """Return the VM's directory."""
         return self.vms / vm_id
 
+    def removed(self, vm_id: str) -> Path:
+        """Return what a VM's directory is called while it is being removed."""
+        return self.vms / f".removed-{vm_id}"
+
     def overlay(self, vm_id: str) -> Path:
         """Return the file that keeps the guest's changes to its system disk."""
         return self.vm(vm_id) / "overlay.img"

@@ -10,6 +10,7 @@ CONTROL: Final = "banger.control"
 RESERVE: Final = "banger.control.reserve"
 BEGIN: Final = "banger.work.begin"
 UNWIND: Final = "banger.work.unwind"
+RECONCILE: Final = "banger.work.reconcile"
 
 
 def work_queue(host: str) -> str:

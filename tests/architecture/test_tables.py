@@ -63,7 +63,7 @@ def test_what_is_undone_when_a_pipeline_fails_is_written_down_here_too():
         "run-keep": everything,
         "start": boot,
         "restart": boot,
-        **dict.fromkeys(("stop", "kill", "delete", "set"), ""),
+        **dict.fromkeys(("stop", "kill", "delete", "sweep", "set"), ""),
     }
 
 

@@ -60,10 +60,10 @@ def _faulty(stage: str, direction: str, effect: Callable[..., Any]) -> Callable[
 
 def _work() -> Any:
     from banger.records import Records
-    from workers import app, farmhand, reconcile, stages
+    from workers import app, decisions, farmhand, stages
 
     farmhand._RECONCILE_S = 0.5  # what is lost is to be rung again within a test
-    reconcile._STILL_S = 2.0
+    decisions._STILL_S = 2.0
     for (stage, direction), effect in stages.EFFECTS.items():
         stages.EFFECTS[stage, direction] = _faulty(stage, direction, effect)
     Records.reserve = _faulty("reserve", "do", Records.reserve)  # type: ignore[method-assign]

@@ -1,73 +1,100 @@
-"""What reconcile does about jobs that stand still and VMs whose time is over, with a real Redis."""
+"""Reconcile with a real Redis and real files: what it finds, what it sends, what it writes."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import pytest
-from farm_facts import IMAGE, JOB, VM, host, spec
+from farm_facts import IMAGE, JOB, NETWORK, UID_BASE, VM, host, spec
 
 from banger.connection import FarmRedis
 from banger.contracts.errors import StageFailedError
-from banger.contracts.inventory import FoundVm, Inventory, inventory_key
+from banger.contracts.inventory import Found, FoundVm, Inventory, inventory_key
 from banger.contracts.journal import Journal, job_key, vm_key
-from banger.contracts.names import HostPaths
+from banger.contracts.names import HostPaths, new_id
 from banger.contracts.states import State
-from banger.orders import Order
+from banger.findings import Action
+from banger.orders import Look, Order
 from banger.pipelines import CREATE_STOPPED, DELETE, RUN
 from banger.planning import calls
-from banger.records import Records
+from banger.records import Record, Records
+from workers import decisions, intents, reconcile
 from workers import farmhand as farmhand_module
-from workers import intents, reconcile
 from workers.farmhand import Farmhand
-from workers.vanished import Vanished
+from workers.host import WorkHost
+from workers.reconcile import Reconciler
+from workers.rings import Rings
 
 pytestmark = pytest.mark.integration
 
 ROOT = "f" * 12
+STRAY = "fedcba987654"
 
-Sent = list[tuple[str, dict[str, Any]]]
+Sent = list[tuple[str, str]]
 
 
-class World(NamedTuple):
-    records: Records
-    journal: Journal
-    sent: Sent
-    paths: HostPaths
-    vanished: Vanished
-    rings: reconcile.Rings
+class World:
+    """A host, its files and its Redis; what is sent is noted."""
+
+    def __init__(self, client: FarmRedis, directory: Path) -> None:
+        self.records = Records(client)
+        self.redis: Any = client
+        self.journal = Journal(client)
+        self.paths = HostPaths(directory, directory / "run")
+        self.sent: Sent = []
+        self.clock = 100.0
+        farmhand = SimpleNamespace(
+            records=self.records,
+            journal=self.journal,
+            host=WorkHost("here", self.paths, NETWORK, UID_BASE),
+            rings=Rings(),
+            ring=self._ring,
+            ring_begin=lambda vm, pipeline: self.sent.append((pipeline, vm)),
+        )
+        self.reconciler = Reconciler(cast("Farmhand", farmhand))
+        farmhand.reconciler = self.reconciler
+
+    def _ring(self, job: Any) -> None:
+        self.records.rang(job.id)
+        self.sent.append((f"ring {job.pipeline}", job.vm))
 
     def look(self) -> Sent:
         """Let reconcile look once; return what it sent."""
         self.sent.clear()
-        farmhand = SimpleNamespace(
-            records=self.records,
-            host=SimpleNamespace(name="here", paths=self.paths),
-            ring_unwind=lambda job: self.sent.append(("unwind", {"job": job})),
-            ring_begin=lambda vm, pipeline, job=None: self.sent.append(
-                ("begin", {"vm": vm, "pipeline": pipeline, "job": job})
-            ),
-            vanished=self.vanished,
-            rings=self.rings,
-            journal=self.journal,
-        )
-        reconcile.look_after(cast("Farmhand", farmhand))
+        self.reconciler.look()
         return self.sent
 
-    def make(self, *, ended: bool = True, **wanted: Any) -> None:
+    def look_twice(self, **seen: Any) -> Sent:
+        """Let reconcile look, and look again when that makes sure, at the same inventory."""
+        self.root_says(**seen)
+        assert self.look() == [], "not at the first look"
+        self.clock += 6
+        self.root_says(**seen)
+        return self.look()
+
+    def root_says(self, *, root: str = ROOT, alive: bool | None = None, **more: Any) -> None:
+        vms = () if alive is None else (FoundVm(vm_id=VM, generation=1, slot=2, alive=alive),)
+        said = Inventory(at=self.clock, objects_at=self.clock, incarnation=root, vms=vms, **more)
+        self.redis.set(inventory_key("here"), said.model_dump_json())
+
+    def make(self, *, ended: bool = True, **wanted: Any) -> Record:
         """Reserve a VM; unless it shall still be on its way, let its job end."""
         assert self.records.reserve(VM, JOB, CREATE_STOPPED, spec(**wanted), host(), IMAGE)
+        self.paths.vm(VM).mkdir(parents=True, exist_ok=True)
         if ended:
             self.carry_out(JOB)
+        record = self.records.get(VM)
+        assert record
+        return record
 
     def carry_out(self, job_id: str, *, failing: str = "") -> None:
         record, job = self.records.get(VM), self.records.job(job_id)
         assert record
         assert job
         pipeline = DELETE if job.pipeline == DELETE.name else CREATE_STOPPED
-        for call in calls(pipeline, record, job, host().network, host().uid_base):
+        for call in calls(pipeline, record, job, NETWORK, UID_BASE):
             self.journal.claim(call, "t")
             if call.stage == failing:
                 self.journal.failed(call, "t", 1.0, StageFailedError("no"))
@@ -76,25 +103,23 @@ class World(NamedTuple):
 
     def forget(self, seconds: float) -> None:
         """Let the job have been touched so long ago."""
-        key, client = job_key(JOB), cast("Any", self.records.redis)
-        client.hset(key, "touched", int(client.hget(key, "touched")) - int(seconds * 1000))
+        touched = int(self.redis.hget(job_key(JOB), "touched")) - int(seconds * 1000)
+        self.redis.hset(job_key(JOB), "touched", touched)
 
 
 @pytest.fixture
 def world(redis_client: FarmRedis, tmp_path: Path) -> World:
-    paths = HostPaths(tmp_path, tmp_path / "run")
-    paths.vm(VM).mkdir(parents=True)
-    world = World(Records(redis_client), Journal(redis_client), [], paths, Vanished(), reconcile.Rings())
-    world.look()  # the first time, all jobs are rung
-    return world
+    made = World(redis_client, tmp_path)
+    made.paths.vms.mkdir()
+    made.look()  # the first time, all jobs are rung
+    return made
 
 
 def test_a_job_is_rung_again_when_nothing_came_of_it_for_a_while(world: World) -> None:
     world.make(ended=False)
     assert world.look() == []
     world.forget(31)
-    ((task, payload),) = world.look()
-    assert (task, payload["job"], payload["pipeline"]) == ("begin", JOB, "create-stopped")
+    assert world.look() == [("ring create-stopped", VM)]
     world.forget(31)
     assert world.look() == [], "the ring itself counts, and the next is due later"
     world.forget(60)
@@ -103,24 +128,18 @@ def test_a_job_is_rung_again_when_nothing_came_of_it_for_a_while(world: World) -
 
 def test_a_job_that_nobody_is_at_is_rung_at_once_when_a_process_has_died(world: World) -> None:
     world.make(ended=False)
-    client: Any = world.records.redis
-
-    def root_is(incarnation: str) -> Sent:
-        said = Inventory(at=1, incarnation=incarnation, vms=())
-        client.set(inventory_key("here"), said.model_dump_json())
-        return world.look()
-
-    assert root_is(ROOT) == [], "nothing was known of it before"
-    client.delete(inventory_key("here"))
+    world.root_says()
+    assert world.look() == [], "nothing was known of it before"
+    world.redis.delete(inventory_key("here"))
     assert world.look() == []
-    assert len(root_is("e" * 12)) == 1
-    assert root_is("e" * 12) == []
+    world.root_says(root="e" * 12)
+    assert len(world.look()) == 1
+    assert world.look() == []
 
 
 def test_a_vm_is_deleted_when_its_time_is_over(world: World) -> None:
     world.make(ttl_s=1e-6)
-    ((_, payload),) = world.look()
-    assert (payload["vm"], payload["pipeline"]) == (VM, "delete")
+    assert world.look() == [("delete", VM)]
 
 
 def test_a_job_outlives_its_vms_time_by_no_stage(world: World) -> None:
@@ -132,13 +151,13 @@ def test_a_job_outlives_its_vms_time_by_no_stage(world: World) -> None:
 def test_a_delete_that_failed_is_tried_again_after_a_while_only(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.make(ttl_s=1e-6)
+    world.make()
     world.records.begin(VM, "d" * 12, DELETE, {})
     world.carry_out("d" * 12, failing="launch")
     assert world.records.find("dev").state is State.ERROR
     assert world.look() == []
-    monkeypatch.setattr(reconcile, "_TRY_AGAIN_S", -1.0)
-    assert len(world.look()) == 1
+    monkeypatch.setattr(decisions, "_TRY_AGAIN_S", -1.0)
+    assert world.look() == [("delete", VM)]
 
 
 def test_what_has_come_to_rest_is_remembered_on_the_host(world: World) -> None:
@@ -149,22 +168,105 @@ def test_what_has_come_to_rest_is_remembered_on_the_host(world: World) -> None:
 
 def test_a_vm_whose_vmm_has_vanished_is_stopped_when_that_was_seen_twice(world: World) -> None:
     world.make()
-    client: Any = world.records.redis
-    client.hset(vm_key(VM), "state", "running")
+    world.redis.hset(vm_key(VM), "state", "running")
 
-    def found(at: float, *, alive: bool, root: str = ROOT) -> Sent:
-        vm = FoundVm(vm_id=VM, generation=1, slot=2, alive=alive)
-        client.set(inventory_key("here"), Inventory(at=at, incarnation=root, vms=(vm,)).model_dump_json())
+    def found(at: float, *, alive: bool) -> Sent:
+        world.clock = at
+        world.root_says(alive=alive)
         return world.look()
 
     assert found(100, alive=False) == []
     assert found(102, alive=False) == []
     assert found(103, alive=True) == []  # it was only being started
     assert found(104, alive=False) == []
-    client.delete(inventory_key("here"))
+    world.redis.delete(inventory_key("here"))
     assert world.look() == []  # nothing is known, so nothing is done
-    ((_, begun),) = found(109, alive=False)
-    assert (begun["vm"], begun["pipeline"]) == (VM, "kill")
+    assert found(105, alive=False) == []
+    assert found(111, alive=False) == [("kill", VM)]
+
+
+def test_what_its_host_has_nothing_of_is_lost_with_its_story(world: World) -> None:
+    world.make()
+    world.paths.vm(VM).rmdir()
+    assert world.look_twice() == []
+    record = world.records.find("dev")
+    assert (record.state, record.slot) == (State.LOST, None)
+    assert record.error
+    assert "nothing of it" in record.error["brief"]
+    assert world.records.used("here").slots == 0
+
+
+def test_an_older_copy_gives_way_to_what_the_host_remembers(world: World) -> None:
+    old = world.make()
+    intents.remember(world.paths, old.model_copy(update={"rev": old.rev + 3, "generation": 4}))
+    world.root_says(alive=True)
+    assert world.look() == []
+    restored = world.records.find("dev")
+    assert (restored.state, restored.generation) == (State.RUNNING, 4)
+    assert restored.rev > old.rev
+    assert world.look() == [], "and that is all"
+
+
+def test_an_intent_gives_way_to_no_older_record(world: World) -> None:
+    old = world.make()
+    young = old.model_copy(update={"rev": old.rev + 3})
+    intents.remember(world.paths, young)
+    intents.remember(world.paths, old)
+    assert intents.recall(world.paths, VM) == young
+
+
+def test_a_vm_that_redis_has_forgotten_is_restored_when_that_was_seen_twice(world: World) -> None:
+    made = world.make()
+    world.look()
+    world.redis.flushall()
+    assert world.look_twice(alive=False) == []
+    assert world.records.find("dev").state is State.STOPPED
+    assert world.records.find("dev").slot == made.slot
+
+
+def test_a_directory_of_nobodys_is_deleted_by_the_ordinary_stages(world: World) -> None:
+    world.paths.vm(STRAY).mkdir()
+    assert world.look_twice() == [("delete", STRAY)]
+    assert world.records.find(STRAY).state is State.ERROR
+
+
+def test_what_root_does_not_know_is_swept_with_the_slot_that_it_tells(world: World) -> None:
+    taken = world.make()
+    strays = (Found(kind="tap", name="bgr-fedcba98765", vm_id=STRAY, slot=7),)
+    assert world.look_twice(alive=False, strays=strays) == [("sweep", STRAY)]
+    assert world.records.find(STRAY).slot == 7
+    other = new_id()
+    strays = (Found(kind="tap", name=f"bgr-{other[:11]}", vm_id=other, slot=taken.slot),)
+    assert world.look_twice(alive=False, strays=strays) == [("sweep", other)]
+    assert world.records.find(other).slot not in (None, taken.slot, 7)
+
+
+def test_half_a_directory_is_cleared(world: World) -> None:
+    left = world.paths.removed(STRAY)
+    left.mkdir()
+    (left / "overlay.img").touch()
+    assert world.look_twice() == []
+    assert not left.exists()
+
+
+def test_who_asks_is_told_what_was_found_and_what_became_of_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile, "_PAUSE_S", 0.01)
+    world.paths.removed(STRAY).mkdir()
+    look = world.reconciler.look
+
+    def later(*, act: bool = True) -> Any:
+        world.clock += 3
+        world.root_says()
+        return look(act=act)
+
+    monkeypatch.setattr(world.reconciler, "look", later)
+    for act, outcome in ((False, ""), (True, "removed")):
+        world.reconciler.answer(Look(id=JOB, act=act))
+        report = world.records.reports(JOB)["here"]
+        assert [(one.action, one.outcome) for one in report.findings] == [(Action.CLEAR, outcome)]
+    assert not world.paths.removed(STRAY).exists()
 
 
 def test_a_command_is_rung_again_with_its_words(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ from banger.pipelines import CREATE, CREATE_STOPPED, DELETE, RUN, RUN_KEEP, SET,
 from banger.planning import calls, unwinding_calls
 from banger.records import Job, Records
 from banger.submission import Submission
-from workers.reconcile import stands_still
+from workers.decisions import stands_still
 
 pytestmark = pytest.mark.integration
 

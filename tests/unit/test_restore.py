@@ -45,7 +45,7 @@ def test_what_a_command_had_for_itself_is_removed(alive: bool) -> None:
 
 def test_what_root_alone_knows_of_can_be_removed(tmp_path: Path) -> None:
     host = WorkHost("here", HostPaths(tmp_path, tmp_path), NETWORK, 300_000, "copy")
-    found = stray(FoundVm(vm_id=VM, generation=3, slot=5, alive=False), host)
+    found = stray(VM, FoundVm(vm_id=VM, generation=3, slot=5, alive=False), host)
     assert (found.id, found.generation, found.slot, found.address) == (VM, 3, 5, "172.16.0.5")
     assert now(found, alive=False) == (State.ERROR, True)
 

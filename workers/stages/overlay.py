@@ -6,6 +6,7 @@ a hole for the kernel to fill: root tells them apart by that.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -63,11 +64,18 @@ def do(request: OverlayRequest, ctx: StageContext) -> None:
 
 
 def undo(request: UndoRequest, ctx: StageContext) -> None:
-    """Remove the VM's directory with all that is in it; forgives exactly its absence."""
-    try:
-        shutil.rmtree(ctx.host.paths.vm(request.vm_id))
-    except FileNotFoundError:
-        return
+    """Remove the VM's directory with all that is in it; forgives exactly its absence.
+
+    It loses its name first: a stage that comes late finds nothing to write to.
+    """
+    paths = ctx.host.paths
+    for remove in (
+        lambda: shutil.rmtree(paths.removed(request.vm_id)),  # begun before, and not ended
+        lambda: paths.vm(request.vm_id).rename(paths.removed(request.vm_id)),
+        lambda: shutil.rmtree(paths.removed(request.vm_id)),
+    ):
+        with contextlib.suppress(FileNotFoundError):
+            remove()
 
 
 def _clone(base: Path, disk: Path, backend: str) -> None:

@@ -1,0 +1,239 @@
+"""What reconcile decides about what it finds: one line a case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from farm_facts import JOB, NETWORK, UID_BASE, VM, job, record, spec, steps
+
+from banger.contracts.inventory import Found, FoundVm, Inventory, Kind
+from banger.contracts.states import State
+from banger.findings import Action, Finding
+from banger.pipelines import CREATE, DELETE, STOP
+from banger.planning import calls
+from banger.records import Record
+from workers.decisions import Facts, decide, is_older
+from workers.doubt import Doubt
+
+NOW = 5000.0
+OTHER = "fedcba987654"
+ME, ROOT = "a" * 12, "b" * 12
+
+
+def inventory(*vms: FoundVm, at: float = NOW, **more: Any) -> Inventory:
+    return Inventory(at=at, incarnation=ROOT, vms=vms, **more)
+
+
+def found(vm_id: str = VM, *, alive: bool = True, generation: int = 1) -> FoundVm:
+    return FoundVm(vm_id=vm_id, generation=generation, slot=5, alive=alive)
+
+
+def stray(kind: Kind = "tap", vm_id: str | None = OTHER, slot: int | None = None) -> Found:
+    return Found(kind=kind, name=f"bgr-{vm_id}", vm_id=vm_id, slot=slot)
+
+
+def at_rest(state: State, **changes: Any) -> Record:
+    return record(**({"state": state, "job": None, "rev": 2} | changes))
+
+
+def facts(*records: Record, seen: Inventory | None = None, **more: Any) -> Facts:
+    return Facts(
+        **(
+            {
+                "now": NOW,
+                "records": {one.id: one for one in records},
+                "directories": [one.id for one in records],
+                "inventory": seen if seen is not None else inventory(),
+                "living": {ME, ROOT},
+            }
+            | more
+        )
+    )
+
+
+def busy(pipeline: Any = CREATE, *, touched_s: float = NOW, holder: str = "", **changes: Any) -> Facts:
+    """Return the facts of a VM that a job has, with a claim of this incarnation."""
+    marks = {"05": f"{holder}{'0' * 12}|{int((NOW + 60) * 1000)}|1"} if holder else {}
+    going_on = job(pipeline, touched_ms=int(touched_s * 1000), steps=marks)
+    return facts(record(state=pipeline.during, **changes), jobs={JOB: going_on})
+
+
+Case = tuple[str, Callable[[], Facts], list[tuple[Action, bool]]]
+
+RUNNING, STOPPED, ERROR = State.RUNNING, State.STOPPED, State.ERROR
+EXPIRED = {"spec": spec(ttl_s=10), "created_at": NOW - 100}
+TO_GO = {"error": {"pipeline": "delete"}}
+
+CASES: list[Case] = [
+    ("alive, and the record says so", lambda: facts(at_rest(RUNNING), seen=inventory(found())), []),
+    ("stopped, and dead", lambda: facts(at_rest(STOPPED), seen=inventory(found(alive=False))), []),
+    ("in error, whatever lives", lambda: facts(at_rest(ERROR), seen=inventory(found())), []),
+    (
+        "the VMM of a running one is gone",
+        lambda: facts(at_rest(RUNNING), seen=inventory(found(alive=False))),
+        [(Action.KILL, False)],
+    ),
+    (
+        "what lives is of an earlier start",
+        lambda: facts(at_rest(RUNNING, generation=2), seen=inventory(found(generation=1))),
+        [(Action.KILL, False)],
+    ),
+    (
+        "a stopped one lives",
+        lambda: facts(at_rest(STOPPED), seen=inventory(found())),
+        [(Action.KILL, False)],
+    ),
+    ("its host has nothing of it", lambda: facts(at_rest(STOPPED), directories=()), [(Action.LOSE, False)]),
+    (
+        "its directory is gone, root has it",
+        lambda: facts(at_rest(STOPPED), directories=(), seen=inventory(found(alive=False))),
+        [],
+    ),
+    (
+        "a failed create has left something",
+        lambda: facts(at_rest(ERROR, slot=None)),
+        [(Action.DELETE, False)],
+    ),
+    ("a failed create has left nothing", lambda: facts(at_rest(ERROR, slot=None), directories=()), []),
+    (
+        "root has forgotten one that runs",
+        lambda: facts(at_rest(RUNNING), seen=inventory(strays=(stray("process", VM, 5),))),
+        [(Action.NONE, True)],
+    ),
+    # --- with a job
+    ("a job goes on", lambda: busy(), []),
+    ("a step is at it", lambda: busy(touched_s=NOW - 99, holder=ME), []),
+    ("root is at it", lambda: busy(touched_s=NOW - 99, holder=ROOT), []),
+    ("its worker has died", lambda: busy(touched_s=NOW - 99, holder="c" * 12), [(Action.RING, True)]),
+    ("its message is lost", lambda: busy(touched_s=NOW - 31), [(Action.RING, True)]),
+    ("its time is over while it is made", lambda: busy(**EXPIRED), [(Action.CANCEL, True)]),
+    ("its time is over while it is stopped", lambda: busy(STOP, **EXPIRED), []),
+    (
+        "Redis has forgotten its job",
+        lambda: facts(record(state=State.STARTING)),
+        [(Action.RESTORE, False)],
+    ),
+    # --- time
+    ("its time is over", lambda: facts(at_rest(RUNNING, **EXPIRED)), [(Action.DELETE, True)]),
+    ("its time is over, a delete has just failed", lambda: facts(at_rest(ERROR, **EXPIRED)), []),
+    (
+        "its time is over, a delete has failed a while ago",
+        lambda: facts(at_rest(ERROR, **EXPIRED), quiet_s={VM: 601.0}),
+        [(Action.DELETE, True)],
+    ),
+    (
+        "a delete has failed a while ago",
+        lambda: facts(at_rest(ERROR, **TO_GO), quiet_s={VM: 601.0}),
+        [(Action.DELETE, True)],
+    ),
+    ("a start has failed a while ago", lambda: facts(at_rest(ERROR), quiet_s={VM: 601.0}), []),
+    # --- an older copy
+    (
+        "the host remembers more than Redis",
+        lambda: facts(at_rest(RUNNING), intents={VM: at_rest(STOPPED, rev=4)}, seen=inventory(found())),
+        [(Action.RESTORE, True)],
+    ),
+    (
+        "the host remembers more than Redis, which still has a job",
+        lambda: facts(
+            record(state=State.CREATING, rev=1),
+            jobs={JOB: job(CREATE)},
+            intents={VM: at_rest(RUNNING, rev=2)},
+            last_steps={VM: "10"},
+        ),
+        [(Action.RESTORE, True)],
+    ),
+    # --- without a record
+    (
+        "Redis has no record of it",
+        lambda: facts(intents={OTHER: at_rest(RUNNING, id=OTHER)}),
+        [(Action.RESTORE, False)],
+    ),
+    ("root alone knows it", lambda: facts(seen=inventory(found(OTHER))), [(Action.RESTORE, False)]),
+    ("a directory of nobody's", lambda: facts(directories=(OTHER,)), [(Action.RESTORE, False)]),
+    ("a directory half removed", lambda: facts(removed=(OTHER,)), [(Action.CLEAR, False)]),
+    ("a VM of another host", lambda: facts(others={OTHER}, directories=(OTHER,)), []),
+    ("a stray", lambda: facts(seen=inventory(strays=(stray(),))), [(Action.SWEEP, False)]),
+    (
+        "two strays of one VM",
+        lambda: facts(seen=inventory(strays=(stray(), stray("jail")))),
+        [(Action.SWEEP, False)],
+    ),
+    (
+        "a process of a slot of nobody's",
+        lambda: facts(seen=inventory(strays=(stray("process", None, 9),))),
+        [(Action.SWEEP, False)],
+    ),
+    (
+        "a stray that tells nothing",
+        lambda: facts(seen=inventory(strays=(stray("filter", None),))),
+        [(Action.NONE, True)],
+    ),
+    (
+        "what only looks like ours",
+        lambda: facts(seen=inventory(foreign=(stray("dm", None),))),
+        [(Action.NONE, True)],
+    ),
+]
+
+
+@pytest.mark.parametrize(("what", "given", "expected"), CASES, ids=[case[0] for case in CASES])
+def test_each_case_has_its_answer(
+    what: str, given: Callable[[], Facts], expected: list[tuple[Action, bool]]
+) -> None:
+    assert [(one.action, one.sure) for one in decide(given())] == expected
+
+
+@pytest.mark.parametrize(
+    "seen", [None, {"unreadable": ("filter: nft does not answer",)}], ids=["nothing", "not all"]
+)
+@pytest.mark.parametrize(("what", "given", "_expected"), CASES, ids=[case[0] for case in CASES])
+def test_where_root_cannot_tell_nothing_is_removed(
+    what: str, given: Callable[[], Facts], _expected: object, seen: dict[str, Any] | None
+) -> None:
+    known = given()
+    blind = known.inventory.model_copy(update=seen) if seen and known.inventory else None
+    changed = Facts(**(vars(known) | {"inventory": blind}))
+    findings = decide(changed)
+    harmless = {Action.NONE, Action.RING, Action.CANCEL}
+    asked_for = {Action.DELETE} if "delete has failed" in what or "time is over" in what else set()
+    assert {finding.action for finding in findings} <= harmless | asked_for
+    assert any("nothing is removed" in finding.what for finding in findings)
+
+
+def test_the_intent_that_a_last_step_writes_ahead_of_its_report_is_not_younger() -> None:
+    last = steps(CREATE)[-1].step
+    going_on = job(CREATE, steps={last: f"{'a' * 24}|1|1"})
+    written = at_rest(RUNNING, rev=2)
+    assert not is_older(record(rev=1), going_on, written, last)
+    assert is_older(record(rev=1), job(CREATE), written, last)
+    assert is_older(record(rev=1), going_on, written.model_copy(update={"rev": 3}), last)
+    assert not is_older(record(rev=2), going_on, written, last)
+    assert not is_older(record(rev=2), None, None, None)
+
+
+def test_a_delete_has_a_last_step_without_a_slot_too() -> None:
+    gone = record(state=State.DELETING, slot=None)
+    assert calls(DELETE, gone, job(DELETE), NETWORK, UID_BASE)[-1].final == "gone"
+
+
+def test_what_is_not_sure_is_believed_when_it_is_still_there_some_seconds_later() -> None:
+    doubt, finding = Doubt(), Finding(vm_id=VM, what="it is gone", action=Action.KILL, sure=False)
+
+    def settle(at: float, *findings: Finding, strays_at: float | None = None) -> list[bool]:
+        seen = inventory(at=at, objects_at=at if strays_at is None else strays_at)
+        return [one.sure for one in doubt.settle(list(findings), seen)]
+
+    assert settle(100, finding) == [False]
+    assert settle(104, finding) == [False]
+    assert settle(105, finding) == [True]
+    assert settle(106) == []
+    assert settle(107, finding) == [False], "it was not there in between"
+    later = finding.model_copy(update={"rev": 3})
+    assert settle(113, later) == [False], "its record has changed meanwhile"
+    stray = finding.model_copy(update={"action": Action.SWEEP})
+    assert settle(120, stray, strays_at=115) == [False]
+    assert settle(126, stray, strays_at=115) == [False], "root has not looked again"
+    assert settle(128, stray, strays_at=125) == [True]
