@@ -238,14 +238,17 @@ class Farm:
         vcpus: int | None = None,
         memory_mib: int | None = None,
         disk_mib: int | None = None,
+        autostart: bool | None = None,
         on_event: OnEvent | None = None,
     ) -> Record:
         """Change a stopped VM. A disk only grows."""
         record = self.records.find(ref)
-        changes = {"vcpus": vcpus, "memory_mib": memory_mib, "disk_mib": disk_mib}
-        changes = {key: value for key, value in changes.items() if value is not None}
+        asked = {"vcpus": vcpus, "memory_mib": memory_mib, "disk_mib": disk_mib, "autostart": autostart}
+        changes = {key: value for key, value in asked.items() if value is not None}
         if not changes:
-            raise InvalidInputError("nothing to change", resolution="Give --vcpus, --memory or --disk.")
+            raise InvalidInputError(
+                "nothing to change", resolution="Give --vcpus, --memory, --disk or --autostart."
+            )
         self.spec(record.name, **changes)
         if disk_mib is not None:
             host = next((host for host in self.hosts() if host.name == record.host), None)

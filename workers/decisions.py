@@ -28,6 +28,7 @@ class Facts:
     by their id, and ``last_steps`` which step ends a VM's. ``quiet_s`` says of VMs in error for how long
     nothing has happened to them. ``intents``, ``directories`` (of VMs) and ``removed`` (ones half gone) are
     the host's files. ``living`` are the incarnations of both workers, None where root's is not known.
+    ``rebooted``: the host was, and what ran then is not dealt with yet.
     """
 
     now: float
@@ -42,6 +43,7 @@ class Facts:
     inventory: Inventory | None = None
     living: Collection[str] | None = None
     somebody_died: bool = False
+    rebooted: bool = False
 
     @property
     def blind(self) -> bool:
@@ -133,7 +135,8 @@ def _at_rest(record: Record, facts: Facts) -> Iterator[Finding]:
     elif not there:
         yield _about(record, "its host has nothing of it", Action.LOSE, sure=False)
     elif record.state is State.RUNNING and not (seen and seen.alive and seen.generation == record.generation):
-        yield _about(record, "its VMM is gone", Action.KILL, sure=False)
+        again = facts.rebooted and record.spec.autostart
+        yield _about(record, "its VMM is gone", Action.RESTART if again else Action.KILL, sure=False)
     elif record.state is State.STOPPED and seen and seen.alive:
         yield _about(record, "its VMM runs, though it is stopped", Action.KILL, sure=False)
 

@@ -28,6 +28,7 @@ from workers import intents
 from workers.capacity import describe_host
 from workers.host import StageContext, WorkHost
 from workers.lock import hold_for_life
+from workers.reboot import Reboot
 from workers.reconcile import Reconciler
 from workers.restore import restore
 from workers.rings import Rings
@@ -57,6 +58,7 @@ class Farmhand:
             settings.host, settings.paths, settings.network, settings.uid_base, settings.disk_backend
         )
         self.rings = Rings()
+        self.reboot = Reboot(self.host.paths)
         self.reconciler = Reconciler(self)
         self._long = threading.BoundedSemaphore(max(1, settings.worker_threads - _SHORT_THREADS))
 

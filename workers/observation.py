@@ -52,6 +52,7 @@ def observe(farmhand: Farmhand) -> Facts:
         removed=removed,
         inventory=inventory,
         living={farmhand.journal.incarnation, inventory.incarnation} if inventory else None,
+        rebooted=farmhand.reboot.pending,
         somebody_died=farmhand.rings.due(
             records.redis_run_id(), inventory.incarnation if inventory else None
         ),

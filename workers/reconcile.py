@@ -31,7 +31,7 @@ log = logging.getLogger("banger.reconcile")
 
 _PATIENCE_S = 30.0  # of somebody who asks: what is doubtful is looked at again within it
 _PAUSE_S = 1.0
-_BEGINS = {Action.KILL: KILL.name, Action.RESTART: RESTART.name, Action.DELETE: DELETE.name}
+_BEGINS = {Action.KILL: KILL.name, Action.DELETE: DELETE.name}
 
 
 class Reconciler:
@@ -53,6 +53,7 @@ class Reconciler:
                 self._remember(facts, {finding.vm_id for finding in findings})
                 for job in facts.jobs.values():
                     enforce_deadline(self._farmhand.records, job, facts.now)
+                self._farmhand.reboot.looked(findings, facts.inventory)
                 findings = [self._act(finding, facts) if finding.sure else finding for finding in findings]
         return Report(host=self._farmhand.host.name, at=facts.now, findings=tuple(findings))
 
@@ -99,7 +100,10 @@ class Reconciler:
             case Action.CANCEL if record and record.job:
                 farmhand.records.cancel(record.job)
                 return "cancelled"
-            case Action.KILL | Action.RESTART | Action.DELETE as action:
+            case Action.RESTART:
+                farmhand.ring_begin(vm_id, RESTART.name, farmhand.reboot.job(vm_id))
+                return "begun"
+            case Action.KILL | Action.DELETE as action:
                 farmhand.ring_begin(vm_id, _BEGINS[action])
                 return "begun"
             case Action.RESTORE:

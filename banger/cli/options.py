@@ -42,6 +42,10 @@ Ttl = Annotated[
 Label = Annotated[
     list[str] | None, typer.Option("--label", "-l", metavar="KEY=VALUE", help="A label; may be repeated.")
 ]
+Autostart = Annotated[
+    bool | None,
+    typer.Option("--autostart/--no-autostart", help="Boot it again when its host was rebooted while it ran."),
+]
 Host = Annotated[
     str | None,
     typer.Option(
@@ -76,6 +80,7 @@ def wanted(
     ttl: str | None,
     label: list[str] | None,
     host: str | None,
+    autostart: bool | None = None,
 ) -> dict[str, Any]:
     """Return the options of a new VM in the words of ``Farm.spec``; None where the default is wanted."""
     return {
@@ -88,6 +93,7 @@ def wanted(
         "ttl_s": None if ttl is None else parse_duration(ttl, "ttl"),
         "labels": parse_labels(label),
         "host": host,
+        "autostart": autostart,
     }
 
 

@@ -32,6 +32,7 @@ def create(
     ttl: options.Ttl = None,
     label: options.Label = None,
     host: options.Host = None,
+    autostart: options.Autostart = None,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait for the end, or only for the job's acceptance.")
     ] = True,
@@ -59,6 +60,7 @@ def create(
         ttl=ttl,
         label=label,
         host=host,
+        autostart=autostart,
     )
     submission = farm.submit_create(farm.spec(name, **asked), start=start)
     if not wait:
@@ -84,6 +86,7 @@ def set_(
     vcpus: options.Vcpus = None,
     memory: options.Memory = None,
     disk: options.Disk = None,
+    autostart: options.Autostart = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> int:
@@ -93,12 +96,14 @@ def set_(
     Examples:
       banger vm set dev --memory 1GiB --vcpus 2
       banger vm set dev --disk 16GiB
+      banger vm set dev --autostart
     """
     farm = session_of(ctx).farm
     sizes = {"memory_mib": options.size(memory, "memory"), "disk_mib": options.size(disk, "disk")}
     followed = Followed()
     with stage_view(quiet=quiet, keep=False) as view, followed.left_by_ctrl_c(view.note):
-        record = farm.set(name, vcpus=vcpus, **sizes, on_event=followed.hearing(name, view.event))
+        heard = followed.hearing(name, view.event)
+        record = farm.set(name, vcpus=vcpus, **sizes, autostart=autostart, on_event=heard)
     if as_json:
         print_json(record.model_dump(mode="json"))
     else:

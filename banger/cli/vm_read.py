@@ -118,6 +118,7 @@ def _facts(record: Record, session: Session) -> list[tuple[str, object]]:
         ("Work disk", format_mib(spec.disk_mib)),
         ("System disk", f"{format_mib(spec.system_overlay_mib)} for changes"),
         ("Internet", "by NAT" if spec.nat else "no"),
+        ("Autostart", "when its host was rebooted" if spec.autostart else "no"),
         ("Labels", _labels(record)),
         ("Created", _when(record.created_at)),
         ("Starts", record.generation),

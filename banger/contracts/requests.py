@@ -112,6 +112,7 @@ class UpdateSpecRequest(StageRequest):
     vcpus: Annotated[int, Field(ge=1, le=64)] | None = None
     memory_mib: SizeMib | None = None
     disk_mib: SizeMib | None = None
+    autostart: bool | None = None
 
 
 # --- privileged stages: names and numbers only ---------------------------------------------------

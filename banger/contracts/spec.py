@@ -28,7 +28,10 @@ LabelValue = Annotated[str, AfterValidator(_label_value)]
 
 
 class VmSpec(Frozen):
-    """A VM as it was asked for. Sizes in MiB; ``image`` is a name or an id; ``ttl_s`` counts from now."""
+    """A VM as it was asked for. Sizes in MiB; ``image`` is a name or an id; ``ttl_s`` counts from now.
+
+    ``autostart``: when its host was rebooted while it ran, it is booted again.
+    """
 
     name: VmName
     image: Annotated[str, StringConstraints(min_length=1, max_length=63)]
@@ -43,3 +46,4 @@ class VmSpec(Frozen):
     ready_timeout_s: Annotated[float, Field(gt=0, le=600)] = 120
     labels: dict[LabelKey, LabelValue] = {}
     ephemeral: bool = False
+    autostart: bool = False

@@ -24,6 +24,7 @@ from workers import decisions, intents, reconcile
 from workers import farmhand as farmhand_module
 from workers.farmhand import Farmhand
 from workers.host import WorkHost
+from workers.reboot import Reboot
 from workers.reconcile import Reconciler
 from workers.rings import Rings
 
@@ -50,8 +51,9 @@ class World:
             journal=self.journal,
             host=WorkHost("here", self.paths, NETWORK, UID_BASE),
             rings=Rings(),
+            reboot=Reboot(self.paths),
             ring=self._ring,
-            ring_begin=lambda vm, pipeline: self.sent.append((pipeline, vm)),
+            ring_begin=lambda vm, pipeline, _job=None: self.sent.append((pipeline, vm)),
         )
         self.reconciler = Reconciler(cast("Farmhand", farmhand))
         farmhand.reconciler = self.reconciler

@@ -55,6 +55,16 @@ def test_create_asks_for_what_was_typed(made: Session, farm: PlayedFarm) -> None
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "autostart"), [(["--autostart"], True), (["--no-autostart"], False), ([], False)]
+)
+def test_a_vm_is_booted_again_after_a_reboot_where_that_is_asked_for(
+    words: list[str], autostart: bool, made: Session, farm: PlayedFarm
+) -> None:
+    assert main(["vm", "create", "dev", *words], made) == 0
+    assert farm.asked == [("create", spec(autostart=autostart), True)]
+
+
 def test_create_fills_in_what_is_configured(made: Session, farm: PlayedFarm) -> None:
     assert main(["vm", "create", "dev"], made) == 0
     assert farm.asked == [("create", spec(), True)]

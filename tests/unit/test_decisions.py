@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -237,3 +238,31 @@ def test_what_is_not_sure_is_believed_when_it_is_still_there_some_seconds_later(
     assert settle(120, stray, strays_at=115) == [False]
     assert settle(126, stray, strays_at=115) == [False], "root has not looked again"
     assert settle(128, stray, strays_at=125) == [True]
+
+
+@pytest.mark.parametrize(
+    ("rebooted", "autostart", "action"),
+    [
+        (True, True, Action.RESTART),
+        (True, False, Action.KILL),
+        (False, True, Action.KILL),  # its guest has powered it off
+    ],
+)
+def test_what_ran_before_a_reboot_is_booted_again_where_that_was_asked_for(
+    rebooted: bool, autostart: bool, action: Action
+) -> None:
+    ran = at_rest(State.RUNNING, spec=spec(autostart=autostart))
+    (finding,) = decide(facts(ran, seen=inventory(found(alive=False)), rebooted=rebooted))
+    assert (finding.action, finding.sure) == (action, False)
+
+
+@pytest.mark.parametrize("seen", [None, inventory(found(alive=False), unreadable=("tap: EPERM",))])
+def test_after_a_reboot_nothing_is_begun_before_root_can_tell_all(seen: Inventory | None) -> None:
+    ran = at_rest(State.RUNNING, spec=spec(autostart=True))
+    findings = decide(replace(facts(ran, rebooted=True), inventory=seen))
+    assert {finding.action for finding in findings} == {Action.NONE}
+
+
+def test_what_was_stopped_stays_so_after_a_reboot() -> None:
+    rests = at_rest(State.STOPPED, spec=spec(autostart=True))
+    assert decide(facts(rests, seen=inventory(found(alive=False)), rebooted=True)) == []

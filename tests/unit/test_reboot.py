@@ -1,0 +1,68 @@
+"""A reboot is noticed, and noted once what ran at that time is dealt with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from farm_facts import VM
+
+from banger.contracts.inventory import Inventory
+from banger.contracts.names import HostPaths, is_id
+from banger.findings import Action, Finding
+from workers.reboot import Reboot
+
+GONE = [Finding(vm_id=VM, what="its VMM is gone", action=Action.RESTART)]
+RINGS = [Finding(vm_id=VM, what="nobody is at it", action=Action.RING)]
+
+
+@pytest.fixture
+def boot(tmp_path: Path) -> Path:
+    (tmp_path / "vms").mkdir()
+    (tmp_path / "boot").write_text("two\n")
+    return tmp_path / "boot"
+
+
+@pytest.fixture
+def reboot(boot: Path) -> Reboot:
+    """A host that was rebooted."""
+    (boot.parent / "vms" / ".boot-id").write_text("one")
+    return Reboot(HostPaths(boot.parent, boot.parent), boot)
+
+
+def seen(at: float, *unreadable: str) -> Inventory:
+    return Inventory(at=at, incarnation="a" * 12, vms=(), unreadable=unreadable)
+
+
+def test_a_new_host_was_not_rebooted(boot: Path) -> None:
+    reboot = Reboot(HostPaths(boot.parent, boot.parent), boot)
+    assert not reboot.pending
+    reboot.looked([], seen(100))
+    assert (boot.parent / "vms" / ".boot-id").read_text() == "two"
+    boot.write_text("three\n")
+    assert reboot.pending
+
+
+def test_a_reboot_is_noted_once_root_has_looked_since_and_nothing_is_left(reboot: Reboot, boot: Path) -> None:
+    reboot.looked([], seen(100))  # what root said may be from before the reboot
+    assert reboot.pending
+    reboot.looked(GONE, seen(106))
+    assert reboot.pending
+    reboot.looked(RINGS, seen(111))
+    assert not reboot.pending
+    assert (boot.parent / "vms" / ".boot-id").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_reboot_is_not_noted_while_not_all_can_be_seen(reboot: Reboot) -> None:
+    for at in (100, 106, 112):
+        reboot.looked([], seen(at, "processes: EIO"))
+        reboot.looked([], None)
+    assert reboot.pending
+
+
+def test_a_vm_is_booted_again_by_one_job_a_boot(reboot: Reboot, boot: Path) -> None:
+    first = reboot.job(VM)
+    assert is_id(first)
+    assert reboot.job(VM) == first != reboot.job("f" * 12)
+    boot.write_text("three\n")
+    assert reboot.job(VM) != first

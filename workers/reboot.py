@@ -1,0 +1,57 @@
+"""Notice that the host was rebooted, and go on noticing it until what ran at that time is dealt with.
+
+The boot's id is noted in a file only then: a worker that dies in between finds the old one, and starts anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import sha256
+from pathlib import Path
+
+from banger.contracts.inventory import Inventory
+from banger.contracts.names import HostPaths
+from banger.findings import Action, Finding
+from workers.new_file import new_file
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_SINCE = frozenset({Action.KILL, Action.RESTART})  # what is begun for VMMs that have died with the host
+_APART_S = 5.0  # of root's clock: an inventory may still be from before the reboot
+
+
+class Reboot:
+    """Whether the host was rebooted since its worker last had dealt with that."""
+
+    def __init__(self, paths: HostPaths, boot_id: Path = BOOT_ID) -> None:
+        self._file = paths.vms / ".boot-id"
+        self._boot_id = boot_id
+        self._since: float | None = None
+
+    @property
+    def pending(self) -> bool:
+        """Tell whether the host was rebooted, and what ran then may be still to be dealt with."""
+        return self._noted() not in (None, self._now())
+
+    def job(self, vm_id: str) -> str:
+        """Return the id of the job that boots a VM again: the same one, however often that is asked for."""
+        return sha256(f"{self._now()} {vm_id}".encode()).hexdigest()[:12]
+
+    def looked(self, findings: Iterable[Finding], inventory: Inventory | None) -> None:
+        """Note this boot once a look has found nothing left to be done, in what root saw since it."""
+        if self._noted() == self._now() or inventory is None or inventory.unreadable:
+            return
+        self._since = inventory.at if self._since is None else self._since
+        seen_since = inventory.at - self._since >= _APART_S or self._noted() is None
+        if seen_since and not any(finding.action in _SINCE for finding in findings):
+            with new_file(self._file, 0o600) as scratch:
+                scratch.write_text(self._now())
+
+    def _noted(self) -> str | None:
+        """Return the boot that was noted last; None where none ever was, as on a new host."""
+        try:
+            return self._file.read_text().strip()
+        except FileNotFoundError:
+            return None
+
+    def _now(self) -> str:
+        return self._boot_id.read_text().strip()
