@@ -20,8 +20,7 @@ class Stock:
         self._incarnation = incarnation
         self._known: dict[str, int | None] = {}  # registered at any time since we began to look for objects
         self._objects: list[Found] = []
-        self._objects_at = self._due = 0.0
-        self._unreadable: tuple[str, ...] = ()
+        self._due = 0.0
 
     def take(self) -> Inventory:
         """Return what there is; OSError or ValueError where registry or processes cannot be read."""
@@ -35,16 +34,10 @@ class Stock:
         self._known |= {vm.vm_id: vm.slot for vm in vms}
         strange = living.keys() - self._known.values()
         nobodys = [nobodys_process(pid, slot) for slot in strange for pid in living[slot]]
-        return Inventory(
-            at=at,
-            incarnation=self._incarnation,
-            vms=(),
-            objects_at=self._objects_at,
-            unreadable=self._unreadable,
-        ).having(vms, [*nobodys, *self._objects], self._known)
+        return self._looked.having(at, vms, [*nobodys, *self._objects], self._known)
 
     def _look(self) -> None:
-        self._objects_at, began = time.time(), time.thread_time()
+        at, began = time.time(), time.thread_time()
         self._known = {entry.vm_id: entry.slot for entry in self._host.registry.entries()}
         self._objects, unreadable = [], []
         for kind, look in LOOKS.items():
@@ -52,5 +45,6 @@ class Stock:
                 self._objects += look(self._host)
             except Exception as error:  # whatever it is, the reader must know that something was not seen
                 unreadable.append(f"{kind}: {error or type(error).__name__}")
-        self._unreadable = tuple(unreadable)
+        told = {"incarnation": self._incarnation, "objects_at": at, "unreadable": tuple(unreadable)}
+        self._looked = Inventory(at=at, vms=(), **told)
         self._due = time.monotonic() + _SHARE * (time.thread_time() - began)

@@ -7,12 +7,15 @@ root's truth: Redis and the unprivileged side cannot write it.
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from banger.contracts.errors import PolicyError
 from banger.contracts.registry import Entry
 from root_worker.ops.lock import held
+
+_BALLAST_BYTES = 16 * 1024 * 1024
+_FULL_BYTES = 256 * 1024
 
 
 class Registry:
@@ -82,6 +85,20 @@ class Registry:
         with self.locked():
             self._file(vm_id).unlink(missing_ok=True)
             self._sync()
+
+    def keep_ballast(self) -> None:
+        """Hold 16 MiB of the disk while there is room, and give up half of what is left when there is none.
+
+        A delete is what frees a disk, and for one Redis, the ledger and this registry have to write first.
+        """
+        with suppress(OSError), (self._directory / ".ballast").open("ab") as ballast:
+            held = os.fstat(ballast.fileno()).st_blocks * 512  # what is a copy may be a hole
+            disk = os.statvfs(self._directory)
+            free = disk.f_bavail * disk.f_frsize
+            if free < _FULL_BYTES:
+                ballast.truncate(held // 2)
+            elif held < _BALLAST_BYTES and free > 4 * _BALLAST_BYTES:
+                os.posix_fallocate(ballast.fileno(), 0, _BALLAST_BYTES)
 
     def _changed(self, known: Entry | None, entry: Entry) -> Entry:
         if entry != known:

@@ -79,6 +79,7 @@ class RootRunner:
                 return
 
     def _beat(self) -> None:
+        self._host.registry.keep_ballast()  # before Redis, which may need it
         self._journal().give_up()
         host, client = self._host.policy.host, self._client()
         self._door.keys()  # who cannot read whom to trust serves nobody, and says so

@@ -72,9 +72,9 @@ class Inventory(Frozen):
     unreadable: tuple[str, ...] = ()
 
     def having(
-        self, vms: Iterable[FoundVm], found: Iterable[Found], known: Mapping[str, int | None]
+        self, at: float, vms: Iterable[FoundVm], found: Iterable[Found], known: Mapping[str, int | None]
     ) -> Inventory:
-        """Return it with the registry's VMs and what was found; ``known`` may have more VMs."""
+        """Return one of ``at`` with the registry's VMs and what was found; ``known`` may have more VMs."""
         has, strays, foreign = sort_out(found, known)
         cut = [
             f"{what}: there are {len(some)}, of which {MOST_STRANGE} are told"
@@ -83,7 +83,7 @@ class Inventory(Frozen):
         ]
         owners = [vm.model_copy(update={"has": _kinds(has[vm.vm_id], alive=vm.alive)}) for vm in vms]
         told = {"strays": tuple(strays[:MOST_STRANGE]), "foreign": tuple(foreign[:MOST_STRANGE])}
-        update = {"vms": tuple(owners), "unreadable": (*self.unreadable, *cut), **told}
+        update = {"at": at, "vms": tuple(owners), "unreadable": (*self.unreadable, *cut), **told}
         return self.model_copy(update=update)
 
 

@@ -133,7 +133,7 @@ def test_a_process_is_told_by_its_cgroup_or_else_by_its_argument(said: list[str]
 
 def test_a_long_list_is_cut_and_it_is_said() -> None:
     many = [found_id("jail", f"{number:012x}", f"{number:012x}") for number in range(MOST_STRANGE + 1)]
-    told = Inventory(at=1.0, incarnation=ME, vms=()).having([], many, {})
+    told = Inventory(at=1.0, incarnation=ME, vms=()).having(2.0, [], many, {})
     assert len(told.strays) == MOST_STRANGE
     assert told.unreadable == ("strays: there are 501, of which 500 are told",)
 

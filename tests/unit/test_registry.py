@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -69,3 +71,25 @@ def test_all_vms_together_stay_within_the_hosts_limits(registry: Registry) -> No
     with pytest.raises(PolicyError, match="1200 MiB"):
         registry.update(B, (4, 1024), vcpus=1, memory_mib=600)
     registry.update(A, (4, 1024), vcpus=4, memory_mib=1024)  # its own are not counted twice
+
+
+def test_the_ballast_is_held_while_there_is_room_and_given_up_by_halves(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def held() -> int:
+        return (tmp_path / "registry/.ballast").stat().st_blocks * 512 // (1024 * 1024)
+
+    free = SimpleNamespace(f_bavail=1 << 20, f_frsize=4096)
+    monkeypatch.setattr(os, "statvfs", lambda _: free)
+    registry.keep_ballast()
+    assert held() == 16
+    free.f_bavail = 0
+    for left in (8, 4, 2, 1):
+        registry.keep_ballast()
+        assert held() == left
+    free.f_bavail = 1 << 10  # some room, and not enough to hold any of it
+    registry.keep_ballast()
+    assert held() == 1
+    free.f_bavail = 1 << 20
+    registry.keep_ballast()
+    assert held() == 16
