@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
 from banger.connection import FarmRedis
+from banger.contracts.errors import UnavailableError
 
 _MAX_CHUNKS = 1_000  # of 16 KiB at most: 16 MiB a job, in a Redis that must not run full
 _CHUNK_BYTES = 16 * 1024
@@ -39,13 +41,18 @@ class JobOutput:
         self._sent = 0
 
     def emit(self, stream: StreamName, chunk: bytes) -> None:
-        """Append what was printed, in chunks of at most 16 KiB."""
+        """Append what was printed, in chunks of at most 16 KiB.
+
+        While Redis is away it is lost, and the reader told so: no command fails for that.
+        """
         for start in range(0, len(chunk), _CHUNK_BYTES):
             data = chunk[start : start + _CHUNK_BYTES]
             entry = {"s": stream, "n": self._sent, "d": base64.b64encode(data).decode()}
-            self._redis.xadd(self._key, entry, maxlen=_MAX_CHUNKS, approximate=True)
+            with suppress(UnavailableError):
+                self._redis.xadd(self._key, entry, maxlen=_MAX_CHUNKS, approximate=True)
             self._sent += len(data)
-        self._redis.expire(self._key, _TTL_S)
+        with suppress(UnavailableError):
+            self._redis.expire(self._key, _TTL_S)
 
 
 class OutputReader:
@@ -59,7 +66,8 @@ class OutputReader:
         before, data = int(fields["n"]), base64.b64decode(fields["d"])
         if before > self._seen:
             lost = before - self._seen
-            remark = f"\n[banger] {lost} bytes of output are missing: they came faster than they were read\n"
+            why = "they came faster than they were read, or Redis was away"
+            remark = f"\n[banger] {lost} bytes of output are missing: {why}\n"
             yield Output("stderr", remark.encode())
         self._seen = before + len(data)
         yield Output("stderr" if fields["s"] == "stderr" else "stdout", data)

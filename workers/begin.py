@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from banger.contracts.errors import BangerError
+from banger.contracts.errors import BangerError, UnavailableError
 from banger.pipelines import PIPELINES
 from banger.planning import calls
 from workers.decisions import is_older
@@ -21,6 +21,8 @@ def run(farmhand: Farmhand, order: Order) -> None:
     vm_id, job_id, pipeline = order.vm, order.job, PIPELINES[order.pipeline]
     try:
         record = farmhand.records.begin(vm_id, job_id, pipeline, order.params.model_dump(exclude_none=True))
+    except UnavailableError:
+        raise  # it may have begun: no refusal. Whoever ordered it, or reconcile, sends it again
     except BangerError as error:
         farmhand.records.refuse(vm_id, job_id, pipeline.name, error.to_wire())
         return

@@ -6,13 +6,13 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from celery import Celery
 
 from banger.connection import connect
 from banger.contracts.calls import StageCall
-from banger.contracts.errors import BangerError, InvalidInputError
+from banger.contracts.errors import BangerError, InvalidInputError, UnavailableError
 from banger.contracts.names import is_id, new_id
 from banger.contracts.overdue import WatchedJournal
 from banger.contracts.queues import BEGIN, CONTROL, UNWIND, Direction, work_queue
@@ -36,6 +36,8 @@ from workers.spool import sweep
 from workers.stages import EFFECTS, update_spec
 
 log = logging.getLogger("banger.workers")
+
+T = TypeVar("T")
 
 _HEARTBEAT_S = 2.0
 _ROOT_POLL_S = 0.1  # root says what there is a moment after its start
@@ -75,9 +77,8 @@ class Farmhand:
 
     def _run(self, call: StageCall) -> tuple[Next, BangerError | None]:
         output = JobOutput(self.records.redis, call.job)
-        context = StageContext(
-            host=self.host, cancelled=partial(self.records.cancelled, call.job), emit=output.emit
-        )
+        cancelled = partial(_unless_away, partial(self.records.cancelled, call.job))
+        context = StageContext(host=self.host, cancelled=lambda: bool(cancelled()), emit=output.emit)
         effects: dict[tuple[str, Direction], Effect] = {
             key: partial(_with, context, effect) for key, effect in EFFECTS.items()
         }
@@ -93,7 +94,7 @@ class Farmhand:
         Not where another job has the VM by now: this step is late, and none of its job's any more.
         """
         data = effect(request)
-        record = self.records.get(call.vm_id)
+        record = _unless_away(partial(self.records.get, call.vm_id))
         if record is not None and record.job == call.job:
             becomes = {"state": State(str(call.final)), "job": None, "rev": record.rev + 1}
             settled = record.model_copy(update=becomes)
@@ -186,6 +187,17 @@ class Farmhand:
                 log.exception("%s failed; it will be tried again", threading.current_thread().name)
             if self.host.stopping.wait(every_s):
                 return
+
+
+def _unless_away(ask: Callable[[], T]) -> T | None:
+    """Return what Redis says; None where it cannot be reached. What is done to a VM does not fail for that.
+
+    It is asked again while a stage waits, and reconcile remembers what has come to rest.
+    """
+    try:
+        return ask()
+    except UnavailableError:
+        return None
 
 
 def _with(given: object, effect: Callable[..., dict[str, Any] | None], request: StageRequest) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from banger.contracts.errors import BangerError, CapacityError, NotFoundError
+from banger.contracts.errors import BangerError, CapacityError, NotFoundError, UnavailableError
 from banger.contracts.queues import BEGIN, work_queue
 from banger.dispatch import send
 from banger.pipelines import PIPELINES
@@ -24,6 +24,8 @@ def run(farmhand: Farmhand, order: NewVm) -> None:
         return  # delivered again: the reservation stands, or its VM has come and gone
     try:
         host = _reserve(farmhand, order)
+    except UnavailableError:
+        raise  # as in ``begin``
     except BangerError as error:
         farmhand.records.refuse(order.vm, order.job, order.pipeline, error.to_wire())
         return

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 from farm_facts import JOB, NETWORK, VM, job, record
 
+from banger.contracts.errors import UnavailableError
 from banger.contracts.names import HostPaths
 from banger.orders import Order
 from banger.pipelines import RUN
@@ -16,6 +17,7 @@ from workers import begin
 from workers.farmhand import Farmhand
 
 PARAMS = {"argv": ["true"], "timeout_s": 1.0}
+ORDER = Order.model_validate({"vm": VM, "job": JOB, "pipeline": RUN.name, "params": PARAMS})
 
 
 @pytest.mark.parametrize(("steps", "made"), [({}, True), ({"01": "done", "02": "done", "15": "done"}, False)])
@@ -31,7 +33,15 @@ def test_a_directory_is_made_before_its_files_are_and_never_after(
         host=SimpleNamespace(paths=paths, network=NETWORK, uid_base=300_000),
         dispatch=sent.extend,
     )
-    order = Order.model_validate({"vm": VM, "job": JOB, "pipeline": RUN.name, "params": PARAMS})
-    begin.run(cast("Farmhand", farmhand), order)
+    begin.run(cast("Farmhand", farmhand), ORDER)
     assert sent
     assert paths.vm(VM).exists() is made
+
+
+def test_a_begin_whose_answer_was_lost_is_no_refusal() -> None:
+    def away(*_: object) -> None:
+        raise UnavailableError("Redis cannot be reached")
+
+    farmhand = SimpleNamespace(records=SimpleNamespace(begin=away))  # which could not refuse anything
+    with pytest.raises(UnavailableError):
+        begin.run(cast("Farmhand", farmhand), ORDER)

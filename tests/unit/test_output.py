@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+from typing import Any, cast
 
-from banger.output import Output, OutputReader
+from banger.connection import FarmRedis
+from banger.contracts.errors import UnavailableError
+from banger.output import JobOutput, Output, OutputReader
 
 
 def entry(stream: str, before: int, data: bytes) -> dict[str, str]:
@@ -24,3 +27,30 @@ def test_what_was_lost_is_said_where_it_is_missing() -> None:
     assert remark.stream == "stderr"
     assert b"6 bytes of output are missing" in remark.data
     assert rest == Output("stdout", b"x")
+
+
+class AwayAtFirst:
+    """A Redis that cannot be reached when the first chunk comes."""
+
+    def __init__(self) -> None:
+        self.entries: list[dict[str, Any]] = []
+        self._calls = 0
+
+    def xadd(self, _key: str, entry: dict[str, Any], **_: Any) -> None:
+        self._calls += 1
+        if self._calls == 1:
+            raise UnavailableError("Redis cannot be reached")
+        self.entries.append(entry)
+
+    def expire(self, *_: Any) -> None:
+        return
+
+
+def test_a_command_goes_on_while_redis_is_away_and_its_reader_learns_what_is_missing() -> None:
+    redis = AwayAtFirst()
+    output = JobOutput(cast("FarmRedis", redis), "job")
+    output.emit("stdout", b"lost")
+    output.emit("stdout", b"kept")
+    remark, rest = OutputReader().read(redis.entries[0])
+    assert b"4 bytes of output are missing" in remark.data
+    assert rest == Output("stdout", b"kept")
