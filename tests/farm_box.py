@@ -165,13 +165,17 @@ def without_flower(plan: Plan) -> Plan:
 
 @contextlib.contextmanager
 def farm_box(
-    *images: str, change: Change = as_planned, owner: str = "root", **settings: Any
+    *images: str,
+    change: Change = as_planned,
+    owner: str = "root",
+    place: str | Path = "/var/tmp",
+    **settings: Any,
 ) -> Iterator[Box]:
     """Yield a running farm with these images; skip the test where this machine has not built them.
 
     The caller stays in its own network: see ``inside``.
     """
-    root = Path(tempfile.mkdtemp(prefix="banger-test-", dir="/var/tmp"))
+    root = Path(tempfile.mkdtemp(prefix="banger-test-", dir=place))
     root.chmod(0o711)
     made = Settings(
         host="box",

@@ -15,15 +15,22 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import clock
 import pytest
 from farm_box import Box, eventually, farm_box, without_flower
 from netns import inside
+from small_disk import small_disk
 
 from banger.embedded import control
 from banger.embedded.plan import Plan, Service
 
 HERE = Path(__file__).parent
-APPS = ("chaos_apps.py", "crash_points.py", "stub_vmm.py")
+APPS = {
+    "chaos_apps.py": "chaos_apps.py",
+    "crash_points.py": "crash_points.py",
+    "stub_vmm.py": "stub_vmm.py",
+    "clock.py": "sitecustomize.py",
+}
 WITH_CHAOS = {"workers.app": "chaos_apps:work", "root_worker.app": "chaos_apps:root"}
 SERVICES = ("worker", "root-worker", "redis")
 
@@ -41,8 +48,13 @@ class ChaosFarm(NamedTuple):
     box: Box
 
     @property
+    def clock(self) -> Path:
+        """What sets the workers' clocks."""
+        return self.directory / "clock"
+
+    @property
     def directory(self) -> Path:
-        return self.box.root / "chaos"
+        return self.box.root.parents[1] / "chaos"  # not on the disk that gets full
 
     def plan(self, entries: Sequence[dict[str, Any]]) -> None:
         """Say where to stop, from now on and nowhere else; what is held at another place goes on."""
@@ -99,16 +111,19 @@ def chaos_farm() -> Iterator[ChaosFarm]:
     def patient(argv: Sequence[str], **how: Any) -> Any:
         return run(supervisor if argv[-1] == "banger.embedded.supervisor" else argv, **how)
 
-    with pytest.MonkeyPatch.context() as patch:
+    with small_disk() as disk, pytest.MonkeyPatch.context() as patch:
         patch.setattr(control, "run", patient)
-        with farm_box("micro", change=_chaotic, accelerator="tcg") as box, inside(box.network):
+        with (
+            farm_box("micro", change=_chaotic, place=disk, accelerator="tcg") as box,
+            inside(box.network),
+        ):
             yield ChaosFarm(box)
 
 
 def _chaotic(plan: Plan) -> Plan:
     plan = without_flower(plan)
     root = plan.lock_file.parents[2]
-    apps, directory = root / "apps", root / "chaos"
+    apps, directory = root / "apps", root.parents[1] / "chaos"
     if not apps.exists():
         _prepare(apps, directory, next(one.user for one in plan.services if one.name == "worker"))
     return plan.model_copy(
@@ -118,17 +133,20 @@ def _chaotic(plan: Plan) -> Plan:
 
 def _prepare(apps: Path, directory: Path, user: str) -> None:
     apps.mkdir(mode=0o755)
-    for name in APPS:
-        shutil.copyfile(HERE / name, apps / name)
+    for source, name in APPS.items():
+        shutil.copyfile(HERE / source, apps / name)
     account = pwd.getpwnam(user)
     for path in (directory, directory / "reached"):
         path.mkdir(mode=0o755)
         os.chown(path, account.pw_uid, account.pw_gid)
     (directory / "plan.json").write_text("[]")
+    clock.step(directory / "clock", 0)
 
 
 def _with_points(service: Service, apps: Path, directory: Path) -> Service:
     env = service.env | {"PYTHONPATH": str(apps), "BANGER_CHAOS": str(directory)}
+    if service.name in ("worker", "root-worker"):
+        env[clock.FILE] = str(directory / "clock")
     argv = tuple(WITH_CHAOS.get(word, word) for word in service.argv)
     return service.model_copy(update={"argv": argv, "env": env})
 

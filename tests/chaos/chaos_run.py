@@ -10,6 +10,7 @@ from typing import NamedTuple
 from chaos_farm import ChaosFarm, chaos_farm
 from matrix import Matrix, Verdict, sample
 from recovery import Recoveries
+from schedule import Schedule
 
 
 class Result(NamedTuple):
@@ -38,9 +39,11 @@ def run(
         matrix.count()
         matrix.run(_chosen(matrix, seed, sample, only))
         matrix.finish()
-        left = list(matrix.left)
-        result = Result(matrix.verdicts, left, "", recoveries)
-        if logs and (matrix.failed() or left):
+        schedule = Schedule(farm, seed, recoveries, say)
+        schedule.run(kills)
+        left = matrix.left + schedule.wrong
+        result = Result(matrix.verdicts, left, schedule.text(), recoveries)
+        if logs and (left or any(verdict.wrong for verdict in matrix.verdicts)):
             _keep(farm, logs)
     return result
 

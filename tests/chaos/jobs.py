@@ -21,6 +21,7 @@ from banger.events import Event, parse_event
 _AGAIN_S = 30.0  # as banger.submission
 _POLL_S = 0.03
 DISK_MIB = 64
+STUB = {"memory_mib": STUB_MEMORY_MIB, "disk_mib": DISK_MIB, "system_overlay_mib": 64}
 PARAMS: dict[str, dict[str, Any]] = {
     "run": {"argv": ["true"], "timeout_s": 60.0},
     "run-keep": {"argv": ["true"], "timeout_s": 60.0},
@@ -58,8 +59,7 @@ class Ordered:
             "params": PARAMS.get(pipeline.name, {}),
         }
         if is_new(self.pipeline):
-            wanted = {"memory_mib": STUB_MEMORY_MIB, "disk_mib": DISK_MIB, "nat": True}
-            spec = farm.spec(self.name, ephemeral=self.pipeline == "run", **wanted)
+            spec = farm.spec(self.name, ephemeral=self.pipeline == "run", nat=True, **STUB)
             message |= {"spec": spec.model_dump(mode="json")}
         host = self.farm.box.settings.host
         task, queue = (RESERVE, CONTROL) if is_new(self.pipeline) else (BEGIN, work_queue(host))
