@@ -7,6 +7,7 @@ import json
 import secrets
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ from banger.records import Records
 from banger.settings import Settings, load_settings
 
 DEADLINE_S = 30.0
+BANGER = "import sys; from banger.cli import main; raise SystemExit(main())"
 THIEF = "thief"  # the name of connections whose refusals are what their test is about
 
 T = TypeVar("T")
@@ -69,6 +71,30 @@ class Box:
         queues = (f"banger.{side}.{self.settings.host}" for side in ("root", "work"))
         for queue in queues:
             eventually(lambda queue=queue: self.farm.records.serving(queue))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a command needs to find this farm, and nothing of ours."""
+        return {
+            "BANGER_HOST": self.settings.host,
+            "BANGER_STATE_DIR": str(self.settings.state_dir),
+            "BANGER_RUN_DIR": str(self.settings.run_dir),
+            "PATH": "/usr/bin:/bin:/usr/sbin:/sbin",
+            "HOME": str(self.root),
+        }
+
+    def banger(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a banger command to its end."""
+        argv = (sys.executable, "-c", BANGER, *words)
+        return subprocess.run(
+            argv,
+            env=self.environment,
+            cwd="/",
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=DEADLINE_S,
+        )
 
     def url(self, role: Role) -> str:
         """Return the URL by which a role reaches the box's Redis."""

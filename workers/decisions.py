@@ -172,11 +172,12 @@ def _strange(facts: Facts) -> Iterator[Finding]:
         yield Finding(what=f"root cannot tell all that there is, so nothing is removed: {reason}")
     for foreign in facts.inventory.foreign:
         yield Finding(what=f"{foreign.kind} {foreign.name} looks like ours and is not: it is left alone")
+    slots = {record.slot for record in facts.records.values()}
     owners: dict[str, list[Found]] = {}
     for stray in facts.inventory.strays:
         owners.setdefault(stray.vm_id or f"?{stray.slot}", []).append(stray)
     for vm_id, strays in sorted(owners.items()):
-        if vm_id in facts.records:
+        if vm_id in facts.records or (vm_id[0] == "?" and strays[0].slot in slots - {None}):
             continue  # said with its record
         what = "nobody knows " + ", ".join(f"{one.kind} {one.name}" for one in strays[:4])
         elsewhere = vm_id in facts.others

@@ -6,9 +6,10 @@ directory is gone. Its state is what root finds, not what was intended.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
-from banger.contracts.errors import StageFailedError
+from banger.contracts.errors import BangerError, StageFailedError
 from banger.contracts.inventory import FoundVm
 from banger.contracts.names import FIRST_SLOT, new_id, slot
 from banger.contracts.spec import VmSpec
@@ -22,18 +23,26 @@ if TYPE_CHECKING:
     from workers.farmhand import Farmhand
     from workers.host import WorkHost
 
+log = logging.getLogger("banger.reconcile")
+
 CHANGED = "it has changed meanwhile"
 _UNKNOWN = "0" * 12
 
 
 def restore(farmhand: Farmhand) -> bool:
-    """Restore all records that are missing; False where root has not said yet what there is."""
+    """Restore all records that are missing; False where root has not said yet what there is.
+
+    One that cannot be, for now, is reconcile's to see to: the others, and the host, must not wait for it.
+    """
     facts = observe(farmhand)
     if facts.inventory is None:
         return False
     known = {*facts.records, *facts.others}
     for vm_id in sorted({*facts.intents, *(vm.vm_id for vm in facts.inventory.vms)} - known):
-        restore_vm(farmhand, vm_id, facts)
+        try:
+            restore_vm(farmhand, vm_id, facts)
+        except BangerError as error:
+            log.warning("VM %s: %s", vm_id, error.brief)
     return True
 
 
@@ -43,8 +52,8 @@ def restore_vm(farmhand: Farmhand, vm_id: str, facts: Facts) -> str:
     older = facts.records.get(vm_id)
     record = facts.intents.get(vm_id) or older or stray(vm_id, found, farmhand.host)
     state, unwanted = now(record, alive=found is not None and found.alive)
-    error = None
-    if state is State.ERROR:
+    error = record.error if state is State.ERROR else None
+    if state is State.ERROR and error is None:
         error = StageFailedError("it was being made or removed when the farm lost its memory").to_wire()
     generation = max(record.generation, found.generation if found else 0)
     update = {"state": state, "error": error, "job": None, "generation": generation}

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from farm_box import Box, eventually
+from farm_box import BANGER, Box, eventually
 from faulty_farm import Fault, FaultyFarm
 from test_pipelines import NOT_WAITING
 
@@ -21,7 +21,6 @@ pytestmark = pytest.mark.integration
 
 CTRL_C = b"\x03"
 INTERRUPTED = 130
-_RUN = "import sys; from banger.cli import main; raise SystemExit(main())"
 # As a shell does for what it runs in the foreground: a session whose terminal is its stdin.
 _AT_THE_TERMINAL = (
     "import fcntl, os, sys, termios; "
@@ -36,17 +35,8 @@ class Typed:
     def __init__(self, box: Box, *words: str) -> None:
         self._screen, end = pty.openpty()
         os.set_blocking(self._screen, False)
-        argv = (sys.executable, "-c", _AT_THE_TERMINAL, sys.executable, "-c", _RUN, *words)
-        settings = box.settings
-        env = {
-            "BANGER_HOST": settings.host,
-            "BANGER_STATE_DIR": str(settings.state_dir),
-            "BANGER_RUN_DIR": str(settings.run_dir),
-            "PATH": "/usr/bin:/bin:/usr/sbin:/sbin",
-            "HOME": str(box.root),
-            "TERM": "xterm",
-            "COLUMNS": "200",
-        }
+        argv = (sys.executable, "-c", _AT_THE_TERMINAL, sys.executable, "-c", BANGER, *words)
+        env = box.environment | {"TERM": "xterm", "COLUMNS": "200"}
         self._process = subprocess.Popen(
             argv, stdin=end, stdout=end, stderr=end, env=env, cwd="/", start_new_session=True
         )
