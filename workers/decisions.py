@@ -106,7 +106,7 @@ def _of_record(record: Record, facts: Facts) -> Iterator[Finding]:
     expired = record.expires_at is not None and record.expires_at < facts.now
     if is_older(record, job, intent, facts.last_steps.get(record.id)):
         if not facts.blind:
-            yield _about(record, "Redis has an older copy of it than its host", Action.RESTORE)
+            yield _about(record, "Redis has an older copy of it than its host", Action.RESTORE, sure=False)
     elif job is not None:
         if expired and PIPELINES[job.pipeline].cancellable:
             yield _about(record, f"its time to live is over, and a {job.pipeline} has it", Action.CANCEL)
@@ -138,7 +138,7 @@ def _at_rest(record: Record, facts: Facts) -> Iterator[Finding]:
         again = facts.rebooted and record.spec.autostart
         yield _about(record, "its VMM is gone", Action.RESTART if again else Action.KILL, sure=False)
     elif record.state is State.STOPPED and seen and seen.alive:
-        yield _about(record, "its VMM runs, though it is stopped", Action.KILL, sure=False)
+        yield _about(record, "its VMM runs, though it is stopped", Action.RESTORE, sure=False)
 
 
 def _without_record(facts: Facts) -> Iterator[Finding]:

@@ -201,12 +201,17 @@ def test_what_its_host_has_nothing_of_is_lost_with_its_story(world: World) -> No
 def test_an_older_copy_gives_way_to_what_the_host_remembers(world: World) -> None:
     old = world.make()
     intents.remember(world.paths, old.model_copy(update={"rev": old.rev + 3, "generation": 4}))
-    world.root_says(alive=True)
-    assert world.look() == []
+    assert world.look_twice(alive=True) == []  # the first inventory may be of the older copy too
     restored = world.records.find("dev")
     assert (restored.state, restored.generation) == (State.RUNNING, 4)
     assert restored.rev > old.rev
     assert world.look() == [], "and that is all"
+
+
+def test_a_vm_that_lives_though_it_is_stopped_is_said_to_run(world: World) -> None:
+    world.make()
+    assert world.look_twice(alive=True) == []
+    assert world.records.find("dev").state is State.RUNNING
 
 
 def test_an_intent_gives_way_to_no_older_record(world: World) -> None:

@@ -84,7 +84,7 @@ CASES: list[Case] = [
     (
         "a stopped one lives",
         lambda: facts(at_rest(STOPPED), seen=inventory(found())),
-        [(Action.KILL, False)],
+        [(Action.RESTORE, False)],
     ),
     ("its host has nothing of it", lambda: facts(at_rest(STOPPED), directories=()), [(Action.LOSE, False)]),
     (
@@ -134,7 +134,7 @@ CASES: list[Case] = [
     (
         "the host remembers more than Redis",
         lambda: facts(at_rest(RUNNING), intents={VM: at_rest(STOPPED, rev=4)}, seen=inventory(found())),
-        [(Action.RESTORE, True)],
+        [(Action.RESTORE, False)],
     ),
     (
         "the host remembers more than Redis, which still has a job",
@@ -144,7 +144,7 @@ CASES: list[Case] = [
             intents={VM: at_rest(RUNNING, rev=2)},
             last_steps={VM: "10"},
         ),
-        [(Action.RESTORE, True)],
+        [(Action.RESTORE, False)],
     ),
     # --- without a record
     (
