@@ -80,7 +80,7 @@ def test_both_processes_are_in_the_vms_groups_and_the_answer_says_which(host):
     answer = launch.do(request(vcpus=2, memory_mib=128), with_tap(host))
     for controller, limit in limits(2, 128).items():
         with contextlib.suppress(FileNotFoundError):
-            group, version = cgroups._group(controller, VM)
+            group, version = cgroups.group_of(controller, VM)
             assert controller in answer["limits"]
             assert (group / LIMIT_FILES[controller][version - 1]).read_text().split()[0] == str(limit)
             assert {int(pid) for pid in (group / "cgroup.procs").read_text().split()} == set(pids())
@@ -104,7 +104,7 @@ def test_a_fork_bomb_is_bounded(host):
 def test_what_forks_for_ever_is_killed_whole(host):
     need("pids")
     run(host, *PYTHON, FORKS_FOR_EVER, limits={"pids": 100})
-    group, _ = cgroups._group("pids", VM)
+    group, _ = cgroups.group_of("pids", VM)
     eventually(lambda: int((group / "pids.current").read_text()) == 100)
     processes.end(UID, "KILL")
     assert pids() == (None, None)
