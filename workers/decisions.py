@@ -129,6 +129,9 @@ def _at_rest(record: Record, facts: Facts) -> Iterator[Finding]:
     if strays:
         kinds = ", ".join(sorted({one.kind for one in strays}))
         yield _about(record, f"root's registry has forgotten it, and there is its {kinds}: restart it")
+    elif record.state is State.LOST and there:
+        again = record.id in facts.intents
+        yield _about(record, "its host has it again", Action.RESTORE if again else Action.NONE, sure=not again)
     elif record.slot is None:
         if there:
             yield _about(record, "something is left of it", Action.DELETE, sure=False)

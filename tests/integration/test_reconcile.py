@@ -198,6 +198,21 @@ def test_what_its_host_has_nothing_of_is_lost_with_its_story(world: World) -> No
     assert world.records.used("here").slots == 0
 
 
+def test_what_was_lost_and_is_there_again_is_restored_and_not_deleted(world: World) -> None:
+    made = world.make()
+    world.look()  # which writes its intent file
+    aside = world.paths.vms.with_name("unmounted")
+    world.paths.vm(VM).rename(aside)
+    assert world.look_twice() == []
+    assert world.records.find(VM).state is State.LOST
+    aside.rename(world.paths.vm(VM))
+    world.clock += 6
+    assert world.look_twice(alive=False) == []
+    found_again = world.records.find("dev")
+    assert (found_again.state, found_again.slot) == (State.STOPPED, made.slot)
+    assert world.records.used("here").slots == 1
+
+
 def test_an_older_copy_gives_way_to_what_the_host_remembers(world: World) -> None:
     old = world.make()
     intents.remember(world.paths, old.model_copy(update={"rev": old.rev + 3, "generation": 4}))

@@ -99,6 +99,16 @@ CASES: list[Case] = [
     ),
     ("a failed create has left nothing", lambda: facts(at_rest(ERROR, slot=None), directories=()), []),
     (
+        "what was lost is there again",
+        lambda: facts(at_rest(State.LOST, slot=None), intents={VM: at_rest(STOPPED, rev=1)}),
+        [(Action.RESTORE, False)],
+    ),
+    (
+        "files of a lost one are there again, and nothing tells what it was",
+        lambda: facts(at_rest(State.LOST, slot=None)),
+        [(Action.NONE, True)],
+    ),
+    (
         "root has forgotten one that runs",
         lambda: facts(at_rest(RUNNING), seen=inventory(strays=(stray("process", VM, 5),))),
         [(Action.NONE, True)],
