@@ -64,6 +64,7 @@ from banger.placement import Used
 from banger.scripts import BEGIN, LOSE, RESERVE, RESTORE
 
 HOSTS = "banger:hosts"
+UNKNOWN = "0" * 12  # the image of a VM that nobody knows
 GOING_ON = ("running", "unwinding")  # of a job's states
 _ENDED = ("done", "failed")
 _REFUSED_TTL_S = 3600

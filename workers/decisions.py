@@ -13,11 +13,12 @@ from banger.contracts.inventory import Found, FoundVm, Inventory
 from banger.contracts.states import State
 from banger.findings import Action, Finding
 from banger.pipelines import DELETE, PIPELINES
-from banger.records import Job, Record
+from banger.records import UNKNOWN, Job, Record
 
 _STILL_S = 30.0
 _MOST_DOUBLINGS = 5  # a quarter of an hour
 _TRY_AGAIN_S = 600.0
+_UNCLEAR = "its intent file cannot be read, or is another host's"
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Facts:
     ``records`` are this host's by VM id, ``others`` the VMs of other hosts, ``jobs`` those that are going on,
     by their id, and ``last_steps`` which step ends a VM's. ``quiet_s`` says of VMs in error for how long
     nothing has happened to them. ``intents``, ``directories`` (of VMs) and ``removed`` (ones half gone) are
-    the host's files. ``living`` are the incarnations of both workers, None where root's is not known.
+    the host's files, and ``unclear`` VMs whose intent file cannot be read, or is another host's. ``living``
+    are the incarnations of both workers, None where root's is not known.
     ``rebooted``: the host was, and what ran then is not dealt with yet.
     """
 
@@ -38,6 +40,7 @@ class Facts:
     quiet_s: Mapping[str, float] = field(default_factory=dict)
     others: Collection[str] = ()
     intents: Mapping[str, Record] = field(default_factory=dict)
+    unclear: Collection[str] = ()
     directories: Collection[str] = ()
     removed: Collection[str] = ()
     inventory: Inventory | None = None
@@ -126,12 +129,16 @@ def _of_record(record: Record, facts: Facts) -> Iterator[Finding]:
 def _at_rest(record: Record, facts: Facts) -> Iterator[Finding]:
     seen, strays = facts.seen(record.id), facts.strays(record.id)
     there = seen is not None or record.id in facts.directories
-    if strays:
+    if record.image == UNKNOWN and record.id in facts.unclear:
+        yield _about(record, f"{_UNCLEAR}: it is left alone")
+    elif strays:
         kinds = ", ".join(sorted({one.kind for one in strays}))
         yield _about(record, f"root's registry has forgotten it, and there is its {kinds}: restart it")
     elif record.state is State.LOST and there:
         again = record.id in facts.intents
-        yield _about(record, "its host has it again", Action.RESTORE if again else Action.NONE, sure=not again)
+        yield _about(
+            record, "its host has it again", Action.RESTORE if again else Action.NONE, sure=not again
+        )
     elif record.slot is None:
         if there:
             yield _about(record, "something is left of it", Action.DELETE, sure=False)
@@ -159,9 +166,8 @@ def _without_record(facts: Facts) -> Iterator[Finding]:
                 sure=False,
             )
         else:
-            yield Finding(
-                vm_id=vm_id, what="something of a VM that nobody knows", action=Action.RESTORE, sure=False
-            )
+            what = _UNCLEAR if vm_id in facts.unclear else "something of a VM that nobody knows"
+            yield Finding(vm_id=vm_id, what=what, action=Action.RESTORE, sure=False)
     for vm_id in sorted(facts.removed):
         yield Finding(vm_id=vm_id, what="its directory is half removed", action=Action.CLEAR, sure=False)
 
@@ -184,7 +190,8 @@ def _strange(facts: Facts) -> Iterator[Finding]:
             continue  # said with its record
         what = "nobody knows " + ", ".join(f"{one.kind} {one.name}" for one in strays[:4])
         elsewhere = vm_id in facts.others
-        can_tell = not facts.blind and not elsewhere and (vm_id[0] != "?" or strays[0].slot is not None)
+        kept = elsewhere or vm_id in facts.directories  # whose files are there is restored, and never swept
+        can_tell = not facts.blind and not kept and (vm_id[0] != "?" or strays[0].slot is not None)
         yield Finding(
             vm_id=vm_id if vm_id[0] != "?" else "",
             what=what if not elsewhere else f"{what}, of a VM of another host",

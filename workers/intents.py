@@ -50,7 +50,7 @@ def recall(paths: HostPaths, vm_id: str) -> Record | None:
         return Record.model_validate_json(paths.intent(vm_id).read_bytes())
     except FileNotFoundError:
         return None
-    except ValueError:
+    except (OSError, ValueError):
         log.warning("the intent file of VM %s cannot be read", vm_id)
         return None
 

@@ -28,6 +28,7 @@ def observe(farmhand: Farmhand) -> Facts:
     directories = {path.name for path in host.paths.vms.iterdir() if is_id(path.name)}
     removed = _half_removed(host.paths)
     intended = {record.id: record for record in intents.all_of_them(host.paths) if record.host == host.name}
+    unclear = {vm_id for vm_id in directories - intended.keys() if host.paths.intent(vm_id).exists()}
     now, everyone = records.now(), records.all()
     ours = {record.id: record for record in everyone if record.host == host.name}
     jobs = {record.job: job for record in ours.values() if record.job and (job := records.job(record.job))}
@@ -48,6 +49,7 @@ def observe(farmhand: Farmhand) -> Facts:
             if record.state is State.ERROR
         },
         intents=intended,
+        unclear=unclear,
         directories=directories,
         removed=removed,
         inventory=inventory,

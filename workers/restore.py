@@ -1,7 +1,8 @@
 """Tell the farm what this host has, when Redis has forgotten it: before the host joins again.
 
 A VM that is on the host and not in the records was lost with them: nothing else removes a record before the
-directory is gone. Its state is what root finds, not what was intended.
+directory is gone. Its state is what root finds, not what was intended. What nobody knows is deleted, but for
+what has an intent file that tells us nothing: that was somebody's VM.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from banger.contracts.names import FIRST_SLOT, new_id, slot
 from banger.contracts.spec import VmSpec
 from banger.contracts.states import State
 from banger.pipelines import DELETE
-from banger.records import Record
+from banger.records import UNKNOWN, Record
 from workers.observation import observe
 
 if TYPE_CHECKING:
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("banger.reconcile")
 
 CHANGED = "it has changed meanwhile"
-_UNKNOWN = "0" * 12
+_UNCLEAR = StageFailedError(
+    "the farm has forgotten it, and its intent file cannot be read, or is another host's",
+    details="a younger version of banger has written it, or this host was called otherwise",
+    resolution="Everything of it is left alone: mend that and delete no file, or `banger vm delete` it.",
+)
 
 
 def restore(farmhand: Farmhand) -> bool:
@@ -53,7 +58,9 @@ def restore_vm(farmhand: Farmhand, vm_id: str, facts: Facts) -> str:
     record = facts.intents.get(vm_id) or older or stray(vm_id, found, farmhand.host)
     state, unwanted = now(record, alive=found is not None and found.alive)
     error = record.error if state is State.ERROR else None
-    if state is State.ERROR and error is None:
+    if record.image == UNKNOWN and vm_id in facts.unclear:
+        unwanted, error = False, _UNCLEAR.to_wire()
+    elif state is State.ERROR and error is None:
         error = StageFailedError("it was being made or removed when the farm lost its memory").to_wire()
     generation = max(record.generation, found.generation if found else 0)
     update = {"state": state, "error": error, "job": None, "generation": generation}
@@ -105,8 +112,8 @@ def stray(vm_id: str, found: FoundVm | None, host: WorkHost) -> Record:
         host=host.name,
         slot=number,
         address=str(slot(number, host.network, host.uid_base).address) if number else None,
-        image=_UNKNOWN,
-        kernel=_UNKNOWN,
+        image=UNKNOWN,
+        kernel=UNKNOWN,
         spec=VmSpec(name=f"lost-{vm_id}", image="unknown"),
         created_at=0.0,
     )

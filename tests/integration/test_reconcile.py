@@ -246,6 +246,24 @@ def test_a_vm_that_redis_has_forgotten_is_restored_when_that_was_seen_twice(worl
     assert world.records.find("dev").slot == made.slot
 
 
+@pytest.mark.parametrize("spoilt", ["{", "another host's"])
+@pytest.mark.parametrize("alive", [True, False, None])
+def test_a_forgotten_vm_whose_intent_file_tells_nothing_is_left_alone(
+    world: World, spoilt: str, *, alive: bool | None
+) -> None:
+    made = world.make()
+    text = made.model_copy(update={"host": "there"}).model_dump_json() if spoilt != "{" else spoilt
+    world.paths.intent(VM).write_text(text)
+    world.redis.flushall()
+    assert world.look_twice(alive=alive) == []
+    record = world.records.get(VM)
+    assert record
+    assert (record.state, record.slot) == (State.ERROR, None if alive is None else made.slot)
+    world.clock += 6
+    assert world.look_twice(alive=alive) == []
+    assert world.paths.intent(VM).read_text() == text
+
+
 def test_a_directory_of_nobodys_is_deleted_by_the_ordinary_stages(world: World) -> None:
     world.paths.vm(STRAY).mkdir()
     assert world.look_twice() == [("delete", STRAY)]

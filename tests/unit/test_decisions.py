@@ -14,7 +14,7 @@ from banger.contracts.states import State
 from banger.findings import Action, Finding
 from banger.pipelines import CREATE, DELETE, STOP
 from banger.planning import calls
-from banger.records import Record
+from banger.records import UNKNOWN, Record
 from workers.decisions import Facts, decide, is_older
 from workers.doubt import Doubt
 
@@ -165,6 +165,21 @@ CASES: list[Case] = [
     ("root alone knows it", lambda: facts(seen=inventory(found(OTHER))), [(Action.RESTORE, False)]),
     ("a directory of nobody's", lambda: facts(directories=(OTHER,)), [(Action.RESTORE, False)]),
     ("a directory half removed", lambda: facts(removed=(OTHER,)), [(Action.CLEAR, False)]),
+    (
+        "a directory whose intent file tells nothing",
+        lambda: facts(directories=(OTHER,), unclear=(OTHER,)),
+        [(Action.RESTORE, False)],
+    ),
+    (
+        "a record of such a one",
+        lambda: facts(at_rest(ERROR, slot=None, image=UNKNOWN), unclear=(VM,)),
+        [(Action.NONE, True)],
+    ),
+    (
+        "a stray of a VM whose files are there",
+        lambda: facts(directories=(OTHER,), others={OTHER}, seen=inventory(strays=(stray(),))),
+        [(Action.NONE, True)],
+    ),
     ("a VM of another host", lambda: facts(others={OTHER}, directories=(OTHER,)), []),
     ("a stray", lambda: facts(seen=inventory(strays=(stray(),))), [(Action.SWEEP, False)]),
     (
