@@ -35,12 +35,13 @@ class Params(Frozen):
 
 
 class Order(Frozen):
-    """Give this VM to this job."""
+    """Give this VM to this job; where ``rev`` is said, only while its record has that revision."""
 
     vm: VmId
     job: JobId
     pipeline: Annotated[str, AfterValidator(_known)]
     params: Params = Params()
+    rev: int | None = None
 
     @model_validator(mode="after")
     def _says_what_to_run(self) -> Self:

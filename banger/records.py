@@ -252,11 +252,14 @@ class Records:
 
     # --- jobs ------------------------------------------------------------------------------------
 
-    def begin(self, vm_id: str, job: str, pipeline: Pipeline, params: dict[str, Any]) -> Record:
+    def begin(
+        self, vm_id: str, job: str, pipeline: Pipeline, params: dict[str, Any], rev: int | None = None
+    ) -> Record:
         """Give the VM to a job, if its state allows, and return its record.
 
         Doing it again for the same job changes nothing. NotFoundError, ConflictError (another job has
-        it), WrongStateError or CancelledError (before it came) otherwise.
+        it, or its revision is not ``rev``, where that is said), WrongStateError or CancelledError (before
+        it came) otherwise.
         """
         reply = self.redis.eval(
             BEGIN,
@@ -274,6 +277,7 @@ class Records:
             json.dumps(params),
             event_json("begun", vm_id, job, pipeline.name),
             int(pipeline.after is not State.GONE),
+            "" if rev is None else rev,
         )
         outcome, detail = str(reply[0]), str(reply[1])
         record = self.get(vm_id)
@@ -284,6 +288,8 @@ class Records:
                 f"VM {record.name} is busy: job {detail} ({record.state}) has it",
                 resolution=f"Wait for it (`banger events --follow {record.name}`) and try again.",
             )
+        if outcome == "moved":
+            raise ConflictError(f"VM {record.name} has changed since the {pipeline.name} was asked for")
         if outcome == "state":
             raise wrong_state(record, pipeline)
         if outcome == "cancelled":

@@ -59,13 +59,14 @@ BEGIN = (
     + _CLOCK
     + """
 local vm, job, vm_events, farm_events, cancel = unpack(KEYS)
-local id, pipeline, before, during, starts, params, event, needs_slot = unpack(ARGV)
+local id, pipeline, before, during, starts, params, event, needs_slot, at_rev = unpack(ARGV)
 local state = redis.call('HGET', vm, 'state')
 if not state then return {'gone', ''} end
 local holder = redis.call('HGET', vm, 'job')
 if holder == id then return {'again', ''} end
 if redis.call('HEXISTS', job, 'state') == 1 then return {'over', ''} end
 if redis.call('EXISTS', cancel) == 1 then return {'cancelled', ''} end
+if at_rev ~= '' and (redis.call('HGET', vm, 'rev') or '0') ~= at_rev then return {'moved', ''} end
 local busy = holder and redis.call('HGET', 'banger:job:' .. holder, 'state')
 if busy == 'running' or busy == 'unwinding' then return {'busy', holder} end
 if not string.find(',' .. before .. ',', ',' .. state .. ',', 1, true) then return {'state', state} end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from banger.contracts.errors import BangerError, UnavailableError
@@ -15,15 +16,21 @@ if TYPE_CHECKING:
     from banger.orders import Order
     from workers.farmhand import Farmhand
 
+log = logging.getLogger("banger.workers")
+
 
 def run(farmhand: Farmhand, order: Order) -> None:
     """Begin the job that was ordered, or refuse it on the VM's event stream."""
     vm_id, job_id, pipeline = order.vm, order.job, PIPELINES[order.pipeline]
     try:
-        record = farmhand.records.begin(vm_id, job_id, pipeline, order.params.model_dump(exclude_none=True))
+        params = order.params.model_dump(exclude_none=True)
+        record = farmhand.records.begin(vm_id, job_id, pipeline, params, order.rev)
     except UnavailableError:
         raise  # it may have begun: no refusal. Whoever ordered it, or reconcile, sends it again
     except BangerError as error:
+        if order.rev is not None:  # reconcile asked, and looks again
+            log.info("VM %s: no %s: %s", vm_id, pipeline.name, error.brief)
+            return
         farmhand.records.refuse(vm_id, job_id, pipeline.name, error.to_wire())
         return
     job = farmhand.records.job(job_id)

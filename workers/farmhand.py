@@ -101,11 +101,17 @@ class Farmhand:
             intents.remember(self.host.paths, settled)
         return data
 
-    def ring_begin(self, vm_id: str, pipeline: str, job: str | None = None) -> None:
-        """Have a job of this host's VM begun, or gone on with: that is asked for as it was the first time."""
+    def ring_begin(
+        self, vm_id: str, pipeline: str, job: str | None = None, *, rev: int | None = None
+    ) -> None:
+        """Have a job of this host's VM begun, or gone on with: that is asked for as it was the first time.
+
+        Who begins one of his own accord says at which ``rev`` of the record: a message may come late, from a
+        worker that has died with it, and what it is about be over by then.
+        """
         known = self.records.job(job) if job else None
         params = known.params if known else {}
-        order = {"vm": vm_id, "job": job or new_id(), "pipeline": pipeline, "params": params}
+        order = {"vm": vm_id, "job": job or new_id(), "pipeline": pipeline, "params": params, "rev": rev}
         send(self.app, BEGIN, work_queue(self.host.name), order)
 
     def dispatch(self, calls: Sequence[StageCall]) -> None:

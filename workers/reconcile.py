@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from banger.contracts.errors import BangerError, StageFailedError
 from banger.findings import Action, Finding, Report
 from banger.pipelines import DELETE, KILL, RESTART, SWEEP
+from banger.records import GOING_ON
 from workers import intents
 from workers.deadlines import enforce_deadline
 from workers.decisions import decide
@@ -101,10 +102,15 @@ class Reconciler:
                 farmhand.records.cancel(record.job)
                 return "cancelled"
             case Action.RESTART:
-                farmhand.ring_begin(vm_id, RESTART.name, farmhand.reboot.job(vm_id))
+                job = farmhand.reboot.job(vm_id)
+                booted = farmhand.records.job(job)
+                if booted and booted.state not in GOING_ON:
+                    farmhand.ring_begin(vm_id, KILL.name, rev=finding.rev)
+                    return "stopped: it was booted again, and has ended since"
+                farmhand.ring_begin(vm_id, RESTART.name, job, rev=finding.rev)
                 return "begun"
             case Action.KILL | Action.DELETE as action:
-                farmhand.ring_begin(vm_id, _BEGINS[action])
+                farmhand.ring_begin(vm_id, _BEGINS[action], rev=finding.rev)
                 return "begun"
             case Action.RESTORE:
                 return restore_vm(farmhand, vm_id, facts)
@@ -116,8 +122,9 @@ class Reconciler:
                 )
                 return "lost" if farmhand.records.lose(vm_id, finding.rev, gone) else CHANGED
             case Action.SWEEP:
-                farmhand.ring_begin(adopt(farmhand, vm_id, facts), SWEEP.name)
-                return "begun"
+                if adopted := adopt(farmhand, vm_id, facts):
+                    farmhand.ring_begin(adopted.id, SWEEP.name, rev=adopted.rev)
+                return "begun" if adopted else CHANGED
             case Action.CLEAR:
                 shutil.rmtree(farmhand.host.paths.removed(vm_id), ignore_errors=True)
                 return "removed"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from banger.contracts.errors import BangerError, StageFailedError
+from banger.contracts.errors import BangerError, CapacityError, StageFailedError
 from banger.contracts.inventory import FoundVm
 from banger.contracts.names import FIRST_SLOT, new_id, slot
 from banger.contracts.spec import VmSpec
@@ -68,22 +68,29 @@ def restore_vm(farmhand: Farmhand, vm_id: str, facts: Facts) -> str:
     if restored is None:
         return CHANGED
     if unwanted:
-        farmhand.ring_begin(vm_id, DELETE.name)
+        farmhand.ring_begin(vm_id, DELETE.name, rev=restored.rev)
         return "to be deleted"
     return f"restored, {state}"
 
 
-def adopt(farmhand: Farmhand, vm_id: str, facts: Facts) -> str:
-    """Give what nobody knows a record, with the slot whose uid it has or a free one, and return its id."""
+def adopt(farmhand: Farmhand, vm_id: str, facts: Facts) -> Record | None:
+    """Give what nobody knows a record, with the slot whose uid it has or a free one, and return it.
+
+    None where it has one by now; CapacityError where this host has no slot to remove it by.
+    """
     host = farmhand.host
     told = next((one.slot for one in facts.strays(vm_id) if one.slot is not None), None)
     taken = {record.slot for record in facts.records.values()} | facts.slots
-    free = next(number for number in range(FIRST_SLOT, host.network.num_addresses - 1) if number not in taken)
+    numbers = range(FIRST_SLOT, host.network.num_addresses - 1)
+    free = next((number for number in numbers if number not in taken), None)
+    if free is None:
+        raise CapacityError(
+            "this host has no free slot", details="what nobody knows is left until it has one"
+        )
     chosen = told if told is not None and told not in taken else free
     found = FoundVm(vm_id=vm_id or new_id(), generation=1, slot=chosen, alive=False)
     record = stray(found.vm_id, found, host)
-    farmhand.records.restore(record.model_copy(update={"state": State.ERROR}))
-    return record.id
+    return farmhand.records.restore(record.model_copy(update={"state": State.ERROR}))
 
 
 def now(record: Record, *, alive: bool) -> tuple[State, bool]:

@@ -17,10 +17,10 @@ from banger.contracts.names import HostPaths, new_id
 from banger.contracts.states import State
 from banger.findings import Action
 from banger.orders import Look, Order
-from banger.pipelines import CREATE_STOPPED, DELETE, RUN
+from banger.pipelines import CREATE_STOPPED, DELETE, PIPELINES, RUN
 from banger.planning import calls
 from banger.records import Record, Records
-from workers import decisions, intents, reconcile
+from workers import begin, decisions, intents, reconcile
 from workers import farmhand as farmhand_module
 from workers.farmhand import Farmhand
 from workers.host import WorkHost
@@ -45,18 +45,25 @@ class World:
         self.journal = Journal(client)
         self.paths = HostPaths(directory, directory / "run")
         self.sent: Sent = []
+        self.orders: list[Order] = []
         self.clock = 100.0
-        farmhand = SimpleNamespace(
+        self.farmhand: Any = SimpleNamespace(
             records=self.records,
             journal=self.journal,
             host=WorkHost("here", self.paths, NETWORK, UID_BASE),
             rings=Rings(),
             reboot=Reboot(self.paths),
             ring=self._ring,
-            ring_begin=lambda vm, pipeline, _job=None: self.sent.append((pipeline, vm)),
+            ring_begin=self._ring_begin,
         )
-        self.reconciler = Reconciler(cast("Farmhand", farmhand))
-        farmhand.reconciler = self.reconciler
+        self.reconciler = Reconciler(cast("Farmhand", self.farmhand))
+        self.farmhand.reconciler = self.reconciler
+
+    def _ring_begin(self, vm: str, pipeline: str, job: str | None = None, *, rev: int | None = None) -> None:
+        self.sent.append((pipeline, vm))
+        self.orders.append(
+            Order.model_validate({"vm": vm, "job": job or new_id(), "pipeline": pipeline, "rev": rev})
+        )
 
     def _ring(self, job: Any) -> None:
         self.records.rang(job.id)
@@ -185,6 +192,36 @@ def test_a_vm_whose_vmm_has_vanished_is_stopped_when_that_was_seen_twice(world: 
     assert world.look() == []  # nothing is known, so nothing is done
     assert found(105, alive=False) == []
     assert found(111, alive=False) == [("kill", VM)]
+
+
+def test_a_kill_that_comes_late_does_nothing_to_what_was_started_since(world: World) -> None:
+    world.make()
+    world.redis.hset(vm_key(VM), "state", "running")
+    assert world.look_twice(alive=False) == [("kill", VM)]
+    (late,) = world.orders
+    for pipeline, state in (("kill", State.STOPPED), ("start", State.RUNNING)):
+        world.records.begin(VM, new_id(), PIPELINES[pipeline], {})
+        record = world.records.find(VM)
+        job = world.records.job(record.job or "")
+        assert job
+        for call in calls(PIPELINES[pipeline], record, job, NETWORK, UID_BASE):
+            world.journal.claim(call, "t")
+            world.journal.finished(call, "t", 1.0, None)
+        assert world.records.find(VM).state is state
+    running = world.records.find(VM)
+    begin.run(world.farmhand, late)
+    assert world.records.find(VM) == running
+
+
+def test_what_was_booted_again_and_has_ended_is_stopped(world: World) -> None:
+    world.make(autostart=True)
+    world.redis.hset(vm_key(VM), "state", "running")
+    (world.paths.vms / ".boot-id").write_text("another")
+    assert world.look_twice(alive=False) == [("restart", VM)]
+    world.redis.hset(
+        job_key(world.orders[-1].job), mapping={"vm": VM, "pipeline": "restart", "state": "done"}
+    )
+    assert world.look() == [("kill", VM)]
 
 
 def test_what_its_host_has_nothing_of_is_lost_with_its_story(world: World) -> None:
