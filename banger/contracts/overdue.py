@@ -46,6 +46,12 @@ class WatchedJournal(Journal):
         for token, (call, began) in tuple(self.at_work.items()):
             took_s, deadline_s = time.monotonic() - began, call.table_row.deadline_s
             error = StageFailedError(f"{call.stage} did not end within {deadline_s:g} s", details="it hangs")
-            if took_s > deadline_s and self.failed(call, token, took_s * 1000, error):
-                given_up.append(call)
+            if took_s <= deadline_s:
+                continue
+            try:
+                if self.failed(call, token, took_s * 1000, error):
+                    given_up.append(call)
+            except Exception:  # Redis is away: it is beyond its deadline at the next look too
+                self.at_work[token] = call, began
+                raise
         return given_up

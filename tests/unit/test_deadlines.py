@@ -77,6 +77,16 @@ def test_a_step_that_hangs_is_given_up_once(hanging: WatchedJournal) -> None:
     assert hanging.give_up() == []
 
 
+def test_a_step_that_hangs_while_redis_is_away_is_given_up_later(hanging: WatchedJournal) -> None:
+    told: Any = hanging.redis
+    there = told.eval
+    told.eval = lambda *_: (_ for _ in ()).throw(ConnectionError("away"))
+    with pytest.raises(ConnectionError):
+        hanging.give_up()
+    told.eval = there
+    assert [call.stage for call in hanging.give_up()] == ["attach_system_disk"]
+
+
 def test_a_step_that_another_has_by_now_is_not_ours_to_undo(hanging: WatchedJournal) -> None:
     hanging.redis.ours = "lost"  # type: ignore[attr-defined]
     assert hanging.give_up() == []
