@@ -37,7 +37,7 @@ def run(farmhand: Farmhand, order: Order) -> None:
     if job is None or job.state != "running":
         return  # an old message: the job is unwinding or over
     steps = calls(pipeline, record, job, farmhand.host.network, farmhand.host.uid_base)
-    if is_older(record, job, recall(farmhand.host.paths, vm_id), steps[-1].step):
+    if is_older(record, job, recall(farmhand.host.paths, vm_id), (steps[-1].step,)):
         return  # Redis was restored from an older copy: reconcile sees to the VM, and this job ended long ago
     left = job.left_of(steps)
     # Sent again, a ``run`` may be past the stage that has removed the directory for good.

@@ -26,7 +26,7 @@ class Facts:
     """What is known of one host at one moment (``now`` in epoch seconds of Redis).
 
     ``records`` are this host's by VM id, ``others`` the VMs of other hosts, ``jobs`` those that are going on,
-    by their id, and ``last_steps`` which step ends a VM's. ``quiet_s`` says of VMs in error for how long
+    by their id, and ``last_steps`` which steps end a VM's. ``quiet_s`` says of VMs in error for how long
     nothing has happened to them. ``intents``, ``directories`` (of VMs) and ``removed`` (ones half gone) are
     the host's files, and ``unclear`` VMs whose intent file cannot be read, or is another host's. ``living``
     are the incarnations of both workers, None where root's is not known.
@@ -36,7 +36,7 @@ class Facts:
     now: float
     records: Mapping[str, Record]
     jobs: Mapping[str, Job] = field(default_factory=dict)
-    last_steps: Mapping[str, str] = field(default_factory=dict)
+    last_steps: Mapping[str, Collection[str]] = field(default_factory=dict)
     quiet_s: Mapping[str, float] = field(default_factory=dict)
     others: Collection[str] = ()
     intents: Mapping[str, Record] = field(default_factory=dict)
@@ -92,14 +92,15 @@ def stands_still(
     return at_once or now - job.touched_ms / 1000 > _STILL_S * (1 << min(job.rings, _MOST_DOUBLINGS))
 
 
-def is_older(record: Record, job: Job | None, intent: Record | None, last_step: str | None) -> bool:
+def is_older(record: Record, job: Job | None, intent: Record | None, last_steps: Collection[str]) -> bool:
     """Tell whether a record is an older copy than the one that its host has in its intent file.
 
-    The intent of a VM at rest is written a moment before the job's last step is reported: not older.
+    The intent of a VM at rest is written a moment before the job's last step is reported: not older. Nor
+    is it where that report never came, or came too late, and the job is unwound: it has two last steps.
     """
     if intent is None or intent.rev <= record.rev:
         return False
-    about_to_end = job is not None and last_step in job.steps
+    about_to_end = job is not None and any(step in job.steps for step in last_steps)
     return not (about_to_end and intent.job is None and intent.rev == record.rev + 1)
 
 
@@ -107,7 +108,7 @@ def _of_record(record: Record, facts: Facts) -> Iterator[Finding]:
     job = facts.jobs.get(record.job or "")
     intent = facts.intents.get(record.id)
     expired = record.expires_at is not None and record.expires_at < facts.now
-    if is_older(record, job, intent, facts.last_steps.get(record.id)):
+    if is_older(record, job, intent, facts.last_steps.get(record.id, ())):
         if not facts.blind:
             yield _about(record, "Redis has an older copy of it than its host", Action.RESTORE, sure=False)
     elif job is not None:

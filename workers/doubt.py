@@ -16,7 +16,10 @@ class Doubt:
 
     def settle(self, findings: list[Finding], seen: Inventory) -> list[Finding]:
         """Return the findings of a look at this inventory; those that were not sure are, where they last."""
-        self._since = {one: self._since.get(one, _at(one, seen)) for one in findings if not one.sure}
+        # A clock that was set back in between begins anew, or nothing would be sure until it is there again.
+        self._since = {
+            one: min(self._since.get(one, _at(one, seen)), _at(one, seen)) for one in findings if not one.sure
+        }
         sure = {one for one, since in self._since.items() if _at(one, seen) - since >= _APART_S}
         return [one.model_copy(update={"sure": True}) if one in sure else one for one in findings]
 

@@ -39,7 +39,7 @@ def observe(farmhand: Farmhand) -> Facts:
         others={record.id for record in everyone} - ours.keys(),
         jobs=going_on,
         last_steps={
-            record.id: _last_step(farmhand, record, going_on[record.job])
+            record.id: _last_steps(farmhand, record, going_on[record.job])
             for record in ours.values()
             if record.job in going_on and record.id in intended
         },
@@ -66,11 +66,12 @@ def _half_removed(paths: HostPaths) -> set[str]:
     return {name for name in names if is_id(name)}
 
 
-def _last_step(farmhand: Farmhand, record: Record, job: Job) -> str:
-    pipeline = PIPELINES[job.pipeline]
+def _last_steps(farmhand: Farmhand, record: Record, job: Job) -> list[str]:
+    pipeline, host = PIPELINES[job.pipeline], farmhand.host
+    ways = [calls(pipeline, record, job, host.network, host.uid_base)]
     if job.state == "unwinding":
-        return unwinding_calls(pipeline, record, job)[-1].step
-    return calls(pipeline, record, job, farmhand.host.network, farmhand.host.uid_base)[-1].step
+        ways.append(unwinding_calls(pipeline, record, job))
+    return [steps[-1].step for steps in ways]
 
 
 def _last_event(farmhand: Farmhand, vm_id: str) -> float:

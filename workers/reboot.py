@@ -5,14 +5,18 @@ The boot's id is noted in a file only then: a worker that dies in between finds 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
+from banger.contracts.errors import StageFailedError
 from banger.contracts.inventory import Inventory
 from banger.contracts.names import HostPaths
 from banger.findings import Action, Finding
 from workers.new_file import new_file
+
+log = logging.getLogger("banger.reconcile")
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _SINCE = frozenset({Action.KILL, Action.RESTART})  # what is begun for VMMs that have died with the host
@@ -40,11 +44,14 @@ class Reboot:
         """Note this boot once a look has found nothing left to be done, in what root saw since it."""
         if self._noted() == self._now() or inventory is None or inventory.unreadable:
             return
-        self._since = inventory.at if self._since is None else self._since
+        self._since = inventory.at if self._since is None else min(self._since, inventory.at)
         seen_since = inventory.at - self._since >= _APART_S or self._noted() is None
         if seen_since and not any(finding.action in _SINCE for finding in findings):
-            with new_file(self._file, 0o600) as scratch:
-                scratch.write_text(self._now())
+            try:
+                with new_file(self._file, 0o600) as scratch:
+                    scratch.write_text(self._now())
+            except StageFailedError as error:  # the disk is full, and what frees it comes after us
+                log.warning("the reboot is not noted: %s", error.brief)
 
     def _noted(self) -> str | None:
         """Return the boot that was noted last; None where none ever was, as on a new host."""

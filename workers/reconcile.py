@@ -77,7 +77,10 @@ class Reconciler:
         """Note on this host what has come to rest."""
         for record in facts.records.values():
             if record.job is None and record.slot is not None and record.id not in strange:
-                intents.remember(self._farmhand.host.paths, record)
+                try:
+                    intents.remember(self._farmhand.host.paths, record)
+                except OSError as error:  # as it may be with one VM's directory
+                    log.warning("VM %s: its intent is not written: %s", record.id, error)
 
     def _act(self, finding: Finding, facts: Facts) -> Finding:
         if finding.action is Action.NONE:
@@ -89,6 +92,9 @@ class Reconciler:
         except BangerError as error:
             outcome = f"failed: {error.brief}"
             log.warning("VM %s: %s", finding.vm_id, outcome)
+        except Exception as error:  # the others must not wait for this one
+            outcome = f"failed: {error!r}"
+            log.exception("VM %s: %s", finding.vm_id, finding.action)
         return finding.model_copy(update={"outcome": outcome})
 
     def _carry_out(self, finding: Finding, facts: Facts) -> str:

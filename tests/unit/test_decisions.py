@@ -152,7 +152,7 @@ CASES: list[Case] = [
             record(state=State.CREATING, rev=1),
             jobs={JOB: job(CREATE)},
             intents={VM: at_rest(RUNNING, rev=2)},
-            last_steps={VM: "10"},
+            last_steps={VM: ("10",)},
         ),
         [(Action.RESTORE, False)],
     ),
@@ -233,11 +233,13 @@ def test_the_intent_that_a_last_step_writes_ahead_of_its_report_is_not_younger()
     last = steps(CREATE)[-1].step
     going_on = job(CREATE, steps={last: f"{'a' * 24}|1|1"})
     written = at_rest(RUNNING, rev=2)
-    assert not is_older(record(rev=1), going_on, written, last)
-    assert is_older(record(rev=1), job(CREATE), written, last)
-    assert is_older(record(rev=1), going_on, written.model_copy(update={"rev": 3}), last)
-    assert not is_older(record(rev=2), going_on, written, last)
-    assert not is_older(record(rev=2), None, None, None)
+    assert not is_older(record(rev=1), going_on, written, (last,))
+    assert is_older(record(rev=1), job(CREATE), written, (last,))
+    assert is_older(record(rev=1), going_on, written.model_copy(update={"rev": 3}), (last,))
+    assert not is_older(record(rev=2), going_on, written, (last,))
+    assert not is_older(record(rev=2), None, None, ())
+    unwound = job(CREATE, state="unwinding", steps={last: "failed"})
+    assert not is_older(record(rev=1), unwound, written, (last, "u05")), "it came back too late"
 
 
 def test_a_delete_has_a_last_step_without_a_slot_too() -> None:
@@ -259,6 +261,8 @@ def test_what_is_not_sure_is_believed_when_it_is_still_there_some_seconds_later(
     assert settle(107, finding) == [False], "it was not there in between"
     later = finding.model_copy(update={"rev": 3})
     assert settle(113, later) == [False], "its record has changed meanwhile"
+    assert settle(90, later) == [False], "the clock was set back"
+    assert settle(95, later) == [True]
     stray = finding.model_copy(update={"action": Action.SWEEP})
     assert settle(120, stray, strays_at=115) == [False]
     assert settle(126, stray, strays_at=115) == [False], "root has not looked again"

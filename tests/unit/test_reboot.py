@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from farm_facts import VM
 from banger.contracts.inventory import Inventory
 from banger.contracts.names import HostPaths, is_id
 from banger.findings import Action, Finding
+from workers import new_file
 from workers.reboot import Reboot
 
 GONE = [Finding(vm_id=VM, what="its VMM is gone", action=Action.RESTART)]
@@ -57,6 +59,22 @@ def test_a_reboot_is_not_noted_while_not_all_can_be_seen(reboot: Reboot) -> None
     for at in (100, 106, 112):
         reboot.looked([], seen(at, "processes: EIO"))
         reboot.looked([], None)
+    assert reboot.pending
+
+
+def test_a_clock_that_is_set_back_does_not_put_off_the_note(reboot: Reboot) -> None:
+    for at in (9000, 100, 106):
+        reboot.looked([], seen(at))
+    assert not reboot.pending
+
+
+def test_a_full_disk_does_not_end_the_look(reboot: Reboot, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(new_file, "sync", full)
+    for at in (100, 106):
+        reboot.looked([], seen(at))
     assert reboot.pending
 
 
