@@ -31,16 +31,18 @@ class Place(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A place and a point in it, and what is killed when it is reached. ``n`` is how many points it has."""
+    """A place and a point in it, and what is killed when it is reached; with a real guest or a stub."""
 
     place: Place
     at: At
     victims: tuple[str, ...]
+    guest: bool = False
 
     @property
     def title(self) -> str:
         """What people read."""
-        return f"{self.place.pipeline} / {self.place.title} / {self.at} / {'+'.join(self.victims)}"
+        words = [self.place.pipeline, self.place.title, str(self.at), "+".join(self.victims)]
+        return " / ".join(words + ["real guest"] * self.guest)
 
 
 def pipeline_of(name: str) -> Pipeline:

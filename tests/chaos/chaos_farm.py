@@ -32,7 +32,7 @@ APPS = {
     "clock.py": "sitecustomize.py",
 }
 WITH_CHAOS = {"workers.app": "chaos_apps:work", "root_worker.app": "chaos_apps:root"}
-SERVICES = ("worker", "root-worker", "redis")
+RAN = "CHAOS-COMMAND-RAN"  # what a real guest's command says on its console
 
 
 class Killed(NamedTuple):
@@ -74,10 +74,20 @@ class ChaosFarm(NamedTuple):
             for line in path.read_text().splitlines():
                 yield json.loads(line)
 
-    def commands(self) -> list[str]:
-        """Return the ids of the VMs whose command was run, one for each time."""
+    def commands(self, vm_id: str) -> int:
+        """Return how often a VM's command was run: by a stub's list, or by the guest's console."""
+        ran = 0
         with contextlib.suppress(FileNotFoundError):
-            return (self.directory / "commands").read_text().splitlines()
+            ran += (self.directory / "commands").read_text().splitlines().count(vm_id)
+        with contextlib.suppress(FileNotFoundError):
+            ran += self.box.paths.serial_log(vm_id).read_text(errors="replace").count(RAN)
+        return ran
+
+    def ran_twice(self) -> list[str]:
+        """Return the ids of the stubs whose command was run more than once."""
+        with contextlib.suppress(FileNotFoundError):
+            ids = (self.directory / "commands").read_text().splitlines()
+            return sorted({vm_id for vm_id in ids if ids.count(vm_id) > 1})
         return []
 
     def kill(self, *services: str) -> Killed:

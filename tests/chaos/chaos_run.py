@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from batch import Verdict
+from cells import Cell
 from chaos_farm import ChaosFarm, chaos_farm
-from matrix import Matrix, Verdict, sample
+from matrix import Matrix, sample
 from recovery import Recoveries
 from schedule import Schedule
 
@@ -48,8 +50,9 @@ def run(
     return result
 
 
-def _chosen(matrix: Matrix, seed: int, count: int | None, only: str) -> list:
-    cells = [cell for cell in (*matrix.cells(), *matrix.other_cells()) if only in cell.title]
+def _chosen(matrix: Matrix, seed: int, count: int | None, only: str) -> list[Cell]:
+    guests = matrix.guest_cells() if count is None else []  # half a minute each
+    cells = [cell for cell in (*matrix.cells(), *matrix.other_cells(), *guests) if only in cell.title]
     return cells if count is None else sample(cells, count, seed)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import kombu.exceptions
 from cells import UNWINDING, is_new, last_do, pipeline_of
-from chaos_farm import ChaosFarm
+from chaos_farm import RAN, ChaosFarm
 from stub_vmm import STUB_MEMORY_MIB
 
 from banger.contracts.errors import UnavailableError
@@ -30,6 +30,14 @@ PARAMS: dict[str, dict[str, Any]] = {
     "delete": {"timeout_s": 0.0},
     "set": {"vcpus": 2, "disk_mib": DISK_MIB + 32},
 }
+GUEST = STUB | {"memory_mib": 128}
+# A command that ran twice shows on the guest's console.
+_COMMAND = ["sh", "-c", f"echo {RAN} > /dev/console; sleep 1"]
+GUEST_PARAMS = PARAMS | {
+    "run-keep": {"argv": _COMMAND, "timeout_s": 60.0},
+    "stop": {"timeout_s": 10.0},
+    "restart": {"timeout_s": 10.0},
+}
 
 
 @dataclass
@@ -44,9 +52,16 @@ class Ordered:
     ended: float | None = None
     state: str | None = None
     refusal: str = ""
+    guest: bool = False  # a real one
+    needs: Ordered | None = None  # what made its VM
     events: list[Event] = field(default_factory=list)
     _sent: float = 0.0
     _cursor: str = "-"
+
+    def told(self) -> str:
+        """Return how far it has got, in a line."""
+        events = [f"{event.stage} {event.kind}" for event in self.events[-3:]]
+        return f"{self.pipeline} of {self.vm_id}: {self.state} {self.refusal} {events}"
 
     def send(self) -> None:
         """Send the job's first message; the same again is harmless."""
@@ -56,10 +71,12 @@ class Ordered:
             "vm": self.vm_id,
             "job": self.job,
             "pipeline": pipeline.name,
-            "params": PARAMS.get(pipeline.name, {}),
+            "params": (GUEST_PARAMS if self.guest else PARAMS).get(pipeline.name, {}),
         }
         if is_new(self.pipeline):
-            spec = farm.spec(self.name, ephemeral=self.pipeline == "run", nat=True, **STUB)
+            spec = farm.spec(
+                self.name, ephemeral=self.pipeline == "run", nat=True, **(GUEST if self.guest else STUB)
+            )
             message |= {"spec": spec.model_dump(mode="json")}
         host = self.farm.box.settings.host
         task, queue = (RESERVE, CONTROL) if is_new(self.pipeline) else (BEGIN, work_queue(host))
@@ -88,10 +105,11 @@ def new_id() -> str:
     return secrets.token_hex(6)
 
 
-def order(farm: ChaosFarm, pipeline: str, vm_id: str | None = None) -> Ordered:
+def order(farm: ChaosFarm, pipeline: str, vm_id: str | None = None, *, guest: bool = False) -> Ordered:
     """Return a job, not sent yet, for a VM that is there, or for a new one."""
     vm_id = vm_id or new_id()
-    return Ordered(farm, pipeline, vm_id, new_id(), f"{'run' if pipeline == 'run' else 'vm'}-{vm_id}")
+    name = f"{'run' if pipeline == 'run' else 'vm'}-{vm_id}"
+    return Ordered(farm, pipeline, vm_id, new_id(), name, guest=guest)
 
 
 def wait_for(jobs: Sequence[Ordered], deadline_s: float) -> list[Ordered]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from batch import Verdict
 from cells import all_places
-from matrix import Verdict
 
 _COLUMNS = ("before", "inside", "after", "reported")
 _OTHERS = (("worker", "root-worker"), ("redis",), ("tool",))
@@ -15,8 +15,8 @@ _OTHERS = (("worker", "root-worker"), ("redis",), ("tool",))
 def matrix_text(verdicts: Sequence[Verdict]) -> str:
     """Return the matrix: a row a place, how many of its points were tried and are as they should be."""
     lines = [
-        f"{'PIPELINE':<15} {'STEP':<27} {'RUN BY':<12} {'BEFORE':<7} {'INSIDE':<8} {'AFTER':<6} REPORTED "
-        f" {'BOTH':<6} {'REDIS':<6} {'TOOL':<6}"
+        f"{'PIPELINE':<15} {'STEP':<26} {'RUN BY':<11} {'BEFORE':<7} {'INSIDE':<8} {'AFTER':<6} REPORTED "
+        f" {'BOTH':<6} {'REDIS':<6} {'TOOL':<6} GUEST"
     ]
     shown = ""
     for place in all_places():
@@ -25,12 +25,13 @@ def matrix_text(verdicts: Sequence[Verdict]) -> str:
             continue
         pipeline = place.pipeline if place.pipeline != shown else ""
         shown = place.pipeline
-        own = [verdict for verdict in ours if verdict.cell.victims == (place.service,)]
+        guest = _said([verdict for verdict in ours if verdict.cell.guest])
+        own = [v for v in ours if v.cell.victims == (place.service,) and not v.cell.guest]
         before, inside, after, reported = (_said([v for v in own if _column(v) == name]) for name in _COLUMNS)
         both, redis, tool = (_said([v for v in ours if v.cell.victims == victims]) for victims in _OTHERS)
         lines.append(
-            f"{pipeline:<15} {place.title:<27} {place.service:<12} {before:<7} {inside:<8} {after:<6}"
-            f" {reported:<9} {both:<6} {redis:<6} {tool:<6}".rstrip()
+            f"{pipeline:<15} {place.title:<26} {place.service:<11} {before:<7} {inside:<8} {after:<6}"
+            f" {reported:<9} {both:<6} {redis:<6} {tool:<6} {guest}".rstrip()
         )
     return "\n".join(lines)
 

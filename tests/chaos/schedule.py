@@ -197,8 +197,7 @@ class Schedule:
             if record.name not in late:
                 said = stays(lambda vm=record: untrue(farm, vm.id, vm.state, None))  # type: ignore[misc]
                 self.wrong += [f"{record.name} ({record.id}): {line}" for line in said]
-        twice = [vm_id for vm_id, ran in Counter(farm.commands()).items() if ran > 1]
-        self.wrong += [f"the command of {vm_id} ran more than once" for vm_id in twice]
+        self.wrong += [f"the command of {vm_id} ran more than once" for vm_id in farm.ran_twice()]
         self.wrong += delete(farm, [record.id for record in admin.all()])
         self.wrong += delivered_again(farm)
         self.wrong += leaks(farm, before)

@@ -25,8 +25,8 @@ from banger.contracts.names import is_id
 # Of the farm, not of VMs: their content changes all the time, and they stay.
 _OF_THE_FARM = re.compile(
     r"^(state/(audit|logs|redis|images|kernels|verified)/"
-    r"|state/registry/\.(tickets|worker)"
-    r"|state/vms/\.worker"
+    r"|state/registry/\.(tickets|worker|ballast)"
+    r"|state/vms/\.(worker|boot-id)"
     r"|run/(farm|redis|vmm-root)(/|$))"
 )
 _SERVICES = ("redis-server", "celery", "chaos_supervisor", "setpriv", "multiprocessing")
