@@ -10,6 +10,8 @@ from banger.advice import START
 from banger.contracts.errors import UnavailableError
 from banger.contracts.redis_url import check_redis_url
 
+_FULL = ("MISCONF", "OOM")  # it refuses to write
+
 
 class FarmRedis(redis.Redis):
     """A Redis client whose failures are UnavailableError: one line that says what to do."""
@@ -29,6 +31,14 @@ class FarmRedis(redis.Redis):
                 "Redis does not allow this user to do that",
                 details=str(error),
                 resolution="`banger redis acl` shows who may do what, and what Redis should have been told.",
+            ) from error
+        except redis.ResponseError as error:
+            if not str(error).startswith(_FULL):
+                raise
+            raise UnavailableError(
+                "Redis takes nothing more: its disk or its memory is full",
+                details=str(error),
+                resolution="Free space where its data is; it goes on by itself then.",
             ) from error
         except (redis.ConnectionError, redis.TimeoutError) as error:
             raise UnavailableError(

@@ -8,9 +8,12 @@ from typing import Any
 
 from celery import Celery, chain
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from kombu.exceptions import OperationalError
 
+from banger.advice import LOOK
 from banger.contracts.broker import celery_settings
 from banger.contracts.calls import StageCall
+from banger.contracts.errors import UnavailableError
 from banger.contracts.stages import Side
 from banger.contracts.tickets import seal
 
@@ -31,17 +34,23 @@ def dispatch(app: Celery, calls: Sequence[StageCall], key: Ed25519PrivateKey) ->
 
 
 def send(app: Celery, task: str, queue: str, payload: dict[str, Any]) -> None:
-    """Send one message that is no stage: reserve, begin or unwind. Its id begins like those of its job's."""
+    """Send one message that is no stage: reserve, begin or unwind. Its id begins like those of its job's.
+
+    UnavailableError where Redis is away, or takes nothing more: its disk is full.
+    """
     names = [payload[key] for key in ("vm", "job") if key in payload]
-    app.send_task(
-        task,
-        args=[payload],
-        queue=queue,
-        task_id="-".join([*names, task.rpartition(".")[2]]),
-        argsrepr=" ".join(f"{key}={payload[key]}" for key in ("vm", "job", "pipeline") if key in payload),
-        kwargsrepr="",
-        retry=False,
-    )
+    try:
+        app.send_task(
+            task,
+            args=[payload],
+            queue=queue,
+            task_id="-".join([*names, task.rpartition(".")[2]]),
+            argsrepr=" ".join(f"{key}={payload[key]}" for key in ("vm", "job", "pipeline") if key in payload),
+            kwargsrepr="",
+            retry=False,
+        )
+    except OperationalError as error:
+        raise UnavailableError("Redis took no message", details=str(error), resolution=LOOK) from error
 
 
 def _signature(app: Celery, call: StageCall, key: Ed25519PrivateKey) -> Any:
