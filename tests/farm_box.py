@@ -190,18 +190,25 @@ def without_flower(plan: Plan) -> Plan:
 
 
 @contextlib.contextmanager
+def bare(_root: Path) -> Iterator[None]:
+    """Put nothing into a box's directory."""
+    yield
+
+
+@contextlib.contextmanager
 def farm_box(
     *images: str,
     change: Change = as_planned,
     owner: str = "root",
-    place: str | Path = "/var/tmp",
+    furnish: Callable[[Path], contextlib.AbstractContextManager[None]] = bare,
     **settings: Any,
 ) -> Iterator[Box]:
     """Yield a running farm with these images; skip the test where this machine has not built them.
 
-    The caller stays in its own network: see ``inside``.
+    The caller stays in its own network: see ``inside``. ``furnish`` prepares the directory for as long as the
+    box is there.
     """
-    root = Path(tempfile.mkdtemp(prefix="banger-test-", dir=place))
+    root = Path(tempfile.mkdtemp(prefix="banger-test-", dir="/var/tmp"))
     root.chmod(0o711)
     made = Settings(
         host="box",
@@ -217,9 +224,9 @@ def farm_box(
     subprocess.run(["mount", "--bind", root, root], check=True)
     subprocess.run(["mount", "--make-shared", root], check=True)
     try:
-        for image in images:
-            copy_image(image, made.paths)
-        with new_network() as network:
+        with furnish(root), new_network() as network:
+            for image in images:
+                copy_image(image, made.paths)
             box = Box(root, network, made, Farm(made), change)
             try:
                 with inside(network):

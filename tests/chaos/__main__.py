@@ -29,7 +29,7 @@ def main() -> int:
     result = chaos_run.run(
         seed=options.seed,
         kills=options.kills,
-        sample=options.sample,
+        cells=options.cells,
         only=options.only,
         logs=options.logs,
         say=say,
@@ -58,12 +58,10 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="of the random schedule")
     parser.add_argument("--kills", type=int, default=100, help="in the random schedule (0: none)")
-    parser.add_argument("--sample", type=int, help="only so many cells of the matrix (0: none)")
+    parser.add_argument("--cells", type=int, help="only so many cells of the matrix (0: none)")
     parser.add_argument("--only", default="", help="only cells whose title has this text")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there as well")
-    parser.add_argument(
-        "--logs", type=Path, metavar="DIR", help="keep the services' logs there when it fails"
-    )
+    parser.add_argument("--logs", type=Path, metavar="DIR", help="keep the services' logs there at the end")
     return parser.parse_args()
 
 

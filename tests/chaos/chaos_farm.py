@@ -54,7 +54,7 @@ class ChaosFarm(NamedTuple):
 
     @property
     def directory(self) -> Path:
-        return self.box.root.parents[1] / "chaos"  # not on the disk that gets full
+        return self.box.root / "chaos"  # not on the disk that gets full
 
     def plan(self, entries: Sequence[dict[str, Any]]) -> None:
         """Say where to stop, from now on and nowhere else; what is held at another place goes on."""
@@ -121,10 +121,10 @@ def chaos_farm() -> Iterator[ChaosFarm]:
     def patient(argv: Sequence[str], **how: Any) -> Any:
         return run(supervisor if argv[-1] == "banger.embedded.supervisor" else argv, **how)
 
-    with small_disk() as disk, pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(control, "run", patient)
         with (
-            farm_box("micro", change=_chaotic, place=disk, accelerator="tcg") as box,
+            farm_box("micro", change=_chaotic, furnish=small_disk, accelerator="tcg") as box,
             inside(box.network),
         ):
             yield ChaosFarm(box)
@@ -133,7 +133,7 @@ def chaos_farm() -> Iterator[ChaosFarm]:
 def _chaotic(plan: Plan) -> Plan:
     plan = without_flower(plan)
     root = plan.lock_file.parents[2]
-    apps, directory = root / "apps", root.parents[1] / "chaos"
+    apps, directory = root / "apps", root / "chaos"
     if not apps.exists():
         _prepare(apps, directory, next(one.user for one in plan.services if one.name == "worker"))
     return plan.model_copy(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from batch import Verdict
 from cells import Cell
-from chaos_farm import ChaosFarm, chaos_farm
+from chaos_farm import chaos_farm
 from matrix import Matrix, sample
 from recovery import Recoveries
 from schedule import Schedule
@@ -28,33 +28,28 @@ def run(
     *,
     seed: int,
     kills: int,
-    sample: int | None,
+    cells: int | None,
     only: str = "",
     logs: Path | None = None,
     say: Callable[[str], None],
 ) -> Result:
-    """Run it and return what came of it. ``sample`` None is the whole matrix, ``kills`` those at random."""
+    """Run it and return what came of it. ``cells`` of the matrix (None: all), and ``kills`` at random."""
     recoveries = Recoveries()
     with chaos_farm() as farm:
-        matrix = Matrix(farm, recoveries, say)
-        say("counting the points of every pipeline, without a kill")
-        matrix.count()
-        matrix.run(_chosen(matrix, seed, sample, only))
-        matrix.finish()
-        schedule = Schedule(farm, seed, recoveries, say)
-        schedule.run(kills)
-        left = matrix.left + schedule.wrong
-        result = Result(matrix.verdicts, left, schedule.text(), recoveries)
-        if logs and (left or any(verdict.wrong for verdict in matrix.verdicts)):
-            _keep(farm, logs)
-    return result
+        matrix, schedule = Matrix(farm, recoveries, say), Schedule(farm, seed, recoveries, say)
+        try:
+            say("counting the points of every pipeline, without a kill")
+            matrix.count()
+            matrix.run(_chosen(matrix, seed, cells, only))
+            matrix.finish()
+            schedule.run(kills)
+        finally:
+            if logs:
+                shutil.copytree(farm.box.settings.state_dir / "logs", logs, dirs_exist_ok=True)
+    return Result(matrix.verdicts, matrix.left + schedule.wrong, schedule.text(), recoveries)
 
 
 def _chosen(matrix: Matrix, seed: int, count: int | None, only: str) -> list[Cell]:
     guests = matrix.guest_cells() if count is None else []  # half a minute each
-    cells = [cell for cell in (*matrix.cells(), *matrix.other_cells(), *guests) if only in cell.title]
-    return cells if count is None else sample(cells, count, seed)
-
-
-def _keep(farm: ChaosFarm, logs: Path) -> None:
-    shutil.copytree(farm.box.settings.state_dir / "logs", logs, dirs_exist_ok=True)
+    found = [cell for cell in (*matrix.cells(), *matrix.other_cells(), *guests) if only in cell.title]
+    return found if count is None else sample(found, count, seed)

@@ -17,7 +17,6 @@ from typing import NamedTuple
 import clock
 from chaos_farm import ChaosFarm, Killed
 from checking import delete, delivered_again, leaks, stays
-from farm_box import eventually
 from jobs import STUB
 from netns import inside
 from recovery import Recoveries
@@ -26,6 +25,7 @@ from snapshot import snapshot
 from truth import untrue
 
 from banger.contracts.errors import BangerError
+from banger.embedded import control
 from banger.events import Events
 from banger.farm import Farm
 
@@ -153,7 +153,7 @@ class Schedule:
         time.sleep(fault.pause_s)
         if fault.kind == "disk":
             self._happened["full disks"] += 1
-            with filled(self._farm.box.root):
+            with filled(self._farm.box.settings.state_dir):
                 time.sleep(fault.lasts_s)
         elif fault.kind == "clock":
             self._happened["clock steps"] += 1
@@ -162,7 +162,8 @@ class Schedule:
             clock.step(self._farm.clock, 0)
         elif not enough:
             services = fault.kind.split("+")
-            eventually(lambda: set(services) <= self._farm.pids().keys(), PROMISED_S)
+            if stays(lambda: sorted(set(services) - self._farm.pids().keys()), PROMISED_S):
+                raise AssertionError(f"not back after a minute: {control.status(self._farm.box.settings)}")
             self._kills.append(self._farm.kill(*services))
             self._happened[f"kills of {' and '.join(services)}"] += 1
 

@@ -1,12 +1,10 @@
-"""A file system of the farm's own that is small enough to be filled, for everything that it keeps."""
+"""A file system of the farm's own that is small enough to be filled, for its state."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,24 +12,19 @@ SIZE = 2 * 1024**3  # twenty VMs of the micro image take an eighth of it; the ke
 
 
 @contextlib.contextmanager
-def small_disk() -> Iterator[Path]:
-    """Mount a new file system and yield where; gone at the end, with its backing file."""
-    ground = Path(tempfile.mkdtemp(prefix="banger-test-", dir="/var/tmp"))
-    backing, place = ground / "disk", ground / "mnt"
+def small_disk(root: Path) -> Iterator[None]:
+    """Mount a new file system where a box keeps its state; what it keeps until a reboot lies elsewhere."""
+    backing, place = root / "disk", root / "state"
+    place.mkdir()
+    backing.touch()
+    os.truncate(backing, SIZE)
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal", backing], check=True)
+    subprocess.run(["mount", "-o", "loop", backing, place], check=True)
     try:
-        place.mkdir()
-        backing.touch()
-        os.truncate(backing, SIZE)
-        subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal", backing], check=True)
-        subprocess.run(["mount", "-o", "loop", backing, place], check=True)
-        try:
-            for path in (ground, place):
-                path.chmod(0o711)
-            yield place
-        finally:
-            subprocess.run(["umount", place], check=True)
+        place.chmod(0o711)
+        yield
     finally:
-        shutil.rmtree(ground)
+        subprocess.run(["umount", place], check=True)
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ def test_nothing_leaks_and_nothing_is_lost_when_services_are_killed() -> None:
     began = time.monotonic()
     print(f"BANGER_CHAOS_SEED={seed}")
     result = chaos_run.run(
-        seed=seed, kills=8, sample=CELLS, say=lambda text: print(f"{time.monotonic() - began:6.1f} s  {text}")
+        seed=seed, kills=8, cells=CELLS, say=lambda text: print(f"{time.monotonic() - began:6.1f} s  {text}")
     )
     print(matrix_text(result.verdicts), result.recoveries.text(), sep="\n\n")
     wrong = failures_text(result.verdicts, result.left)
