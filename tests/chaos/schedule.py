@@ -192,6 +192,7 @@ class Schedule:
     def _judge(self, before: set[str]) -> None:
         farm, admin = self._farm, self._farm.box.admin
         farm.wait_until_up({})
+        self.wrong += delivered_again(farm)  # a create that was killed before it began is carried out then
         late = stays(lambda: [r.name for r in admin.all() if r.job], _CALM_S)
         self.wrong += [f"{name} has a job that does not end" for name in late]
         for record in admin.all():
@@ -200,7 +201,6 @@ class Schedule:
                 self.wrong += [f"{record.name} ({record.id}): {line}" for line in said]
         self.wrong += [f"the command of {vm_id} ran more than once" for vm_id in farm.ran_twice()]
         self.wrong += delete(farm, [record.id for record in admin.all()])
-        self.wrong += delivered_again(farm)
         self.wrong += leaks(farm, before)
         for line in self.wrong[-5:]:
             self._say(f"BAD {line}")

@@ -19,7 +19,7 @@ from typing import Any
 
 from farm_box import Box, answer
 
-from banger.contracts.journal import job_key, vm_key
+from banger.contracts.journal import job_key, vm_events_key, vm_key
 from banger.contracts.names import is_id
 
 # Of the farm, not of VMs: their content changes all the time, and they stay.
@@ -41,7 +41,7 @@ def snapshot(box: Box) -> set[str]:
         *_devices(box),
         *_mounts(box),
         *_processes(box),
-        *_cgroups(),
+        *_cgroups(box),
         *_keys(box),
     }
 
@@ -135,9 +135,11 @@ def _processes(box: Box) -> Iterator[str]:
             yield f"process {path.name} of uid {uid}: {' '.join(argv.split())[:100]}"
 
 
-def _cgroups() -> Iterator[str]:
+def _cgroups(box: Box) -> Iterator[str]:
+    """Yield the cgroups of VMs that this farm has ever had: the machine's others share their place."""
     for path in Path("/sys/fs/cgroup").glob("**/banger/*/"):
-        yield f"cgroup {path}"
+        if box.admin.redis.exists(vm_events_key(path.name)):
+            yield f"cgroup {path}"
 
 
 def _keys(box: Box) -> Iterator[str]:
