@@ -319,7 +319,11 @@ class Farm:
         """
         known = {one.name: one for one in self.hosts()}
         if host is not None and host not in known:
-            raise NotFoundError(f"there is no host {host!r}", details=f"hosts: {', '.join(known) or 'none'}")
+            raise NotFoundError(
+                f"there is no host {host!r}",
+                details=f"hosts: {', '.join(known) or 'none'}",
+                resolution="`banger host list` shows those that there are.",
+            )
         asked = [host] if host else [*known]
         awaited = {name for name in asked if known[name].alive}
         look = new_id()

@@ -143,7 +143,12 @@ def _mark(job: Job, step: str, *, ahead: bool) -> str | None:
 
 def _told(step: Step, job: Job, events: Sequence[Event]) -> Step:
     key = (job.id, step.stage, step.direction, step.unwinding)
-    ours = [event for event in events if (event.job, event.stage, event.direction, event.unwinding) == key]
+    ours = [
+        event
+        for event in events
+        if (event.job, event.stage, event.direction, event.unwinding) == key
+        and event.kind in ("started", "finished", "failed")  # what settled the job names its last stage too
+    ]
     if not ours:
         return step
     last = ours[-1]

@@ -136,7 +136,7 @@ def _facts(job: JobInfo) -> list[tuple[str, object]]:
         ("State", _state(job)),
         ("Stage", job.stage or ""),
         ("Age", _age(job)),
-        ("Cancel", "possible" if job.cancellable else f"a {job.pipeline} cannot be cancelled"),
+        ("Cancel", _cancel(job)),
     ]
     if job.deadline_at is not None:
         facts.append(("Deadline", f"in {format_duration(max(0.0, job.deadline_at - time.time()))}"))
@@ -144,6 +144,12 @@ def _facts(job: JobInfo) -> list[tuple[str, object]]:
         said = (job.error.get(part) for part in ("brief", "details", "resolution"))
         facts.append(("Error", "\n".join([f"in {job.error.get('stage', '?')}", *filter(None, said)])))
     return facts
+
+
+def _cancel(job: JobInfo) -> str:
+    if not job.going_on:
+        return "it has ended"
+    return "possible" if job.cancellable else f"a {job.pipeline} cannot be cancelled"
 
 
 def _step_cells(step: Step, job: JobInfo) -> tuple[object, ...]:

@@ -107,6 +107,13 @@ def test_show_tells_each_step(made: Session, capsys: pytest.CaptureFixture[str])
     assert [step["mark"] for step in json.loads(capsys.readouterr().out)["steps"]] == ["done", "running"]
 
 
+def test_a_job_that_has_ended_is_not_said_to_be_cancellable(
+    made: Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["job", "show", "d" * 12], made) == 0
+    assert "Cancel:   it has ended\n" in capsys.readouterr().out
+
+
 def test_cancel_waits_for_the_end_and_says_what_became_of_the_vm(
     made: Session, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -73,6 +73,7 @@ def test_the_timeline_tells_attempts_durations_and_reasons():
         event("started", "launch", at=20.0, queue="q"),
         event("failed", "launch", at=22.0, ms=2000.0, queue="q", error=no),
         event("started", "launch", at=23.0, queue="q", direction="undo", unwinding=True),
+        event("settled", "launch", at=24.0, queue="q", direction="undo", unwinding=True, state="error"),
         event("started", "launch", at=99.0, queue="q", job="f" * 12),
     ]
     known = job(RESTART, state="unwinding", steps={"01": "done", "08": "failed", "u00": CLAIM})
