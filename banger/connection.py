@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import redis
 
-from banger.advice import START
+from banger.advice import RESTART, START
 from banger.contracts.errors import UnavailableError
 from banger.contracts.redis_url import check_redis_url
 
@@ -44,8 +44,15 @@ class FarmRedis(redis.Redis):
             raise UnavailableError(
                 "Redis cannot be reached",
                 details=str(error),
-                resolution=START,
+                resolution=RESTART if "reading" in str(error) else START,
             ) from error
+
+
+def is_away(error: UnavailableError) -> bool:
+    """Tell whether Redis was not there to be asked, which may pass; that it refused does not."""
+    cause = error.__cause__
+    lost = isinstance(cause, redis.ConnectionError | redis.TimeoutError)
+    return lost and not isinstance(cause, redis.AuthenticationError)
 
 
 def connect(url: str, *, answer_s: float = 10.0) -> FarmRedis:

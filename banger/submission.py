@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from banger.advice import LOOK
-from banger.connection import FarmRedis
+from banger.connection import FarmRedis, is_away
 from banger.contracts.errors import BangerError, UnavailableError, from_wire
 from banger.contracts.journal import vm_events_key
 from banger.contracts.queues import CONTROL, root_queue, work_queue
 from banger.contracts.stages import STAGES, Side
+from banger.contracts.states import State
 from banger.events import Event, parse_event
 from banger.output import Output, OutputReader, output_key
 from banger.pipelines import Pipeline
@@ -20,6 +21,8 @@ from banger.records import Records
 
 _SEND_AGAIN_S = 30.0
 _SILENCE_S = 3.0  # how long nothing may happen before we ask whether anybody is there
+_AWAY_S = 15.0  # how long Redis may be away: it is restarted in far less, and the job goes on meanwhile
+_PAUSE_S = 0.2
 _BATCH = 200  # entries of a stream in one reply
 
 
@@ -93,6 +96,8 @@ class Submission:
                 exit_code = item.data.get("exit_code")
             if item.kind == "settled":
                 if failure is not None:
+                    if item.state == State.ERROR and not failure.resolution:
+                        failure.resolution = f"`banger vm show {self.vm_id} --timeline` tells more."
                     raise failure
                 return Outcome(item.state or "", exit_code)
         raise AssertionError("a stream of items has no end of its own")
@@ -106,7 +111,10 @@ class Submission:
         sent = heard = time.monotonic()
         last: Event | None = None
         while True:
-            reply = dict(self._redis.xread(cursors, block=500, count=_BATCH) or [])
+            asked = time.monotonic()
+            reply = dict(self._patiently(lambda: self._redis.xread(cursors, block=500, count=_BATCH)) or [])
+            if time.monotonic() - asked > _SILENCE_S:
+                heard = time.monotonic()  # Redis was away, and workers tell it anew that they are there
             printed = reply.pop(output_key(self.job), [])
             for entry_id, fields in printed:
                 cursors[output_key(self.job)] = entry_id
@@ -121,11 +129,26 @@ class Submission:
                     heard, last = time.monotonic(), event
                     yield event
             if time.monotonic() - heard > _SILENCE_S:
-                self._require_served(last)
+                self._patiently(lambda: self._require_served(last))  # noqa: B023
                 heard = time.monotonic()
             if last is None and self._again and time.monotonic() - sent > _SEND_AGAIN_S:
                 self._again()
                 sent = time.monotonic()
+
+    def _patiently(self, ask: Callable[[], Any]) -> Any:
+        """Ask Redis, again while it is away for a moment; say what becomes of the job where it stays away."""
+        deadline = time.monotonic() + _AWAY_S
+        while True:
+            try:
+                return ask()
+            except UnavailableError as error:
+                if not is_away(error):
+                    raise
+                if time.monotonic() > deadline:
+                    goes_on = f"the job {self.job} of VM {self.vm_id} goes on when it is back"
+                    error.details += f"\n{goes_on}; `banger job show {self.job}` tells how it went"
+                    raise
+                time.sleep(_PAUSE_S)
 
     def _require_served(self, last: Event | None) -> None:
         """Raise UnavailableError where nobody serves the queue that the job waits in."""
