@@ -9,6 +9,7 @@ from banger.doctor.report import Check, fail, ok, warn
 
 _LITTLE_MIB = 10 * 1024
 _TOO_LITTLE_MIB = 1024
+_MOST_TOLD = 5
 _ASK_ROOT = "Run it with sudo to know."
 
 
@@ -20,7 +21,11 @@ def examine(facts: Facts) -> list[Check]:
         *(worker_user(facts), owner(facts), cgroup(facts), vm_uids(facts), state_directory(facts)),
         *(reflink(facts), snapshot_target(facts), disk_backend(facts), vmm(facts), accelerator(facts)),
         *(images(facts), *installation(facts), *sealing(facts), redis(facts)),
-        *(() if facts.redis.problem else (redis_policy(facts), redis_append_only(facts), queues(facts))),
+        *(
+            ()
+            if facts.redis.problem
+            else (redis_policy(facts), redis_append_only(facts), queues(facts), trouble(facts))
+        ),
     ]
 
 
@@ -277,3 +282,14 @@ def queues(facts: Facts) -> Check:
         return ok("queues", ", ".join(facts.served), meaning)
     remedy = "sudo banger system restart" if facts.installation else "sudo banger farm up"
     return fail("queues", f"nobody serves {', '.join(idle)}", meaning, remedy)
+
+
+def trouble(facts: Facts) -> Check:
+    """Is there something that banger does not mend by itself?"""
+    name, meaning = "VMs and jobs", "a VM in error keeps its disks until it is started or deleted"
+    if not facts.trouble:
+        return ok(name, "none in error, lost or overdue", meaning)
+    more = len(facts.trouble) - _MOST_TOLD
+    found = "; ".join((*facts.trouble[:_MOST_TOLD], *((f"{more} more",) if more > 0 else ())))
+    remedy = "`banger vm show NAME` or `banger job show JOB` tells why; `banger vm delete NAME` removes a VM."
+    return warn(name, found, meaning, remedy)

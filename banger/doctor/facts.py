@@ -87,7 +87,8 @@ class Facts(NamedTuple):
     """All that the checks judge. A tool's version is None where it is not installed.
 
     ``vm_uids``: the first of them, and whose some of them are already. ``sealing``: why root would not do
-    what this host's worker asks, None where there is nothing to say.
+    what this host's worker asks, None where there is nothing to say. ``trouble``: VMs in error, lost ones
+    and late jobs, in words.
     """
 
     root: bool
@@ -110,5 +111,6 @@ class Facts(NamedTuple):
     wanted_backend: str
     wanted_accelerator: str
     own_redis: bool
+    trouble: tuple[str, ...] = ()
     sealing: str | None = None
     installation: InstallFacts | None = None

@@ -9,6 +9,7 @@ import pwd
 import re
 import shutil
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,21 @@ from banger.contracts.accelerator import KVM, Verdict, groups_needed
 from banger.contracts.errors import BangerError, NotFoundError, ToolFailedError
 from banger.contracts.names import HostPaths
 from banger.contracts.queues import CONTROL, root_queue, work_queue
+from banger.contracts.states import State
 from banger.doctor import vm_uids
 from banger.doctor.facts import TOOLS, DiskFacts, Facts, InstallFacts, KvmFacts, RedisFacts, Tool
 from banger.doctor.ownership import ask_owner
 from banger.embedded.account import worker_account
 from banger.embedded.paths import farm_paths
 from banger.images.catalogue import Catalogue
+from banger.jobs import deadline_at
 from banger.records import Records
 from banger.settings import Settings
 from banger.shell import find_tool, run
 from banger.system import control
 
 _ASK_DEADLINE_S = 10.0
+_ANSWER_S = 2.5  # of Redis
 _VERSION = re.compile(r"\d+\.\d+[\w.]*")
 _SIOCGIFBR = 0x8940  # linux/sockios.h; with three zeros it asks the bridge module for its version
 
@@ -40,6 +44,7 @@ def gather(settings: Settings) -> Facts:
     """Return the facts of this machine and its farm."""
     root = os.geteuid() == 0
     redis, served = _farm(settings)
+    trouble = () if redis.problem else _trouble(settings)
     return Facts(
         root=root,
         tools={tool.name: _version(tool) for tool in TOOLS},
@@ -61,6 +66,7 @@ def gather(settings: Settings) -> Facts:
         images=tuple(sorted({image.name for image in Catalogue(settings.paths).list()})),
         redis=redis,
         served=served,
+        trouble=trouble,
         wanted_backend=settings.disk_backend,
         wanted_accelerator=settings.accelerator,
         own_redis=settings.redis_url is None,
@@ -151,7 +157,7 @@ def _file_system(directory: Path) -> str:
 def _farm(settings: Settings) -> tuple[RedisFacts, dict[str, bool]]:
     queues = (CONTROL, work_queue(settings.host), root_queue(settings.host))
     try:
-        client: Any = connect(settings.redis())
+        client: Any = connect(settings.redis(), answer_s=_ANSWER_S)
         version = _server_version(client)
         records = Records(client)
         served = {queue: records.serving(queue) for queue in queues}
@@ -163,6 +169,20 @@ def _farm(settings: Settings) -> tuple[RedisFacts, dict[str, bool]]:
         policy=_configured(settings, "maxmemory-policy"),
         append_only=_configured(settings, "appendonly"),
     ), served
+
+
+def _trouble(settings: Settings) -> tuple[str, ...]:
+    """Return what asks for somebody to look at it."""
+    try:
+        records = Records(connect(settings.redis(), answer_s=_ANSWER_S))
+        failed = [one for one in records.all() if one.state in (State.ERROR, State.LOST)]
+        late = [job for job in records.jobs() if (due := deadline_at(job)) is not None and due < time.time()]
+    except BangerError:
+        return ()  # that Redis has just gone is said by the next run
+    return (
+        *(f"VM {one.name} is {one.state}" for one in failed),
+        *(f"job {job.id} ({job.pipeline}) is overdue" for job in late),
+    )
 
 
 def _sealing(settings: Settings) -> str | None:

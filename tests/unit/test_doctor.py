@@ -86,6 +86,8 @@ def test_a_healthy_host_has_nothing_to_mend() -> None:
         ),
         ("Redis maxmemory-policy", {"redis": RedisFacts("", "", "7", None, None)}, "warn", "unknown"),
         ("Redis appendonly", {"redis": RedisFacts("", "", "7", "noeviction", "no")}, "warn", "no"),
+        ("VMs and jobs", {"trouble": ("VM dev is error",)}, "warn", "VM dev is error"),
+        ("VMs and jobs", {"trouble": ("a", "b", "c", "d", "e", "f", "g")}, "warn", "a; b; c; d; e; 2 more"),
         ("queues", {"served": {"a": True, "b": False}}, "fail", "nobody serves b"),
     ],
 )
