@@ -150,6 +150,8 @@ def _at_rest(record: Record, facts: Facts) -> Iterator[Finding]:
         yield _about(record, "its VMM is gone", Action.RESTART if again else Action.KILL, sure=False)
     elif record.state is State.STOPPED and seen and seen.alive:
         yield _about(record, "its VMM runs, though it is stopped", Action.RESTORE, sure=False)
+    elif record.id not in facts.directories:
+        yield _about(record, "its directory is gone, and its disks with it: delete it", sure=False)
 
 
 def _without_record(facts: Facts) -> Iterator[Finding]:

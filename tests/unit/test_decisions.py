@@ -90,7 +90,12 @@ CASES: list[Case] = [
     (
         "its directory is gone, root has it",
         lambda: facts(at_rest(STOPPED), directories=(), seen=inventory(found(alive=False))),
-        [],
+        [(Action.NONE, False)],
+    ),
+    (
+        "its directory is gone while it runs",
+        lambda: facts(at_rest(RUNNING), directories=(), seen=inventory(found())),
+        [(Action.NONE, False)],
     ),
     (
         "a failed create has left something",
