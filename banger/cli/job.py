@@ -120,6 +120,8 @@ def _cells(job: JobInfo) -> tuple[object, ...]:
 
 def _state(job: JobInfo) -> str:
     state = "cancelling" if job.cancelled and job.state == "running" else job.state
+    if state == "failed" and (job.error or {}).get("kind") == "CancelledError":
+        state = "cancelled"
     return f"{state},overdue" if job.deadline_at is not None and job.deadline_at < time.time() else state
 
 

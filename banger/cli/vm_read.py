@@ -134,8 +134,16 @@ def _facts(record: Record, session: Session) -> list[tuple[str, object]]:
         said = [record.error.get(part) for part in ("brief", "details", "resolution")]
         stage, pipeline = record.error.get("stage"), record.error.get("pipeline")
         where = f"in {stage} of {pipeline}" if stage and pipeline else f"in {stage}" if stage else ""
+        if record.state is State.ERROR and not record.error.get("resolution"):
+            said.append(_way_out(record))
         facts.append(("Error", "\n".join(filter(None, [where, *said]))))
     return facts
+
+
+def _way_out(record: Record) -> str:
+    """Return what can be done about a VM in error whose error does not say."""
+    again = f"`banger vm start {record.name}` tries again, " if record.slot is not None else ""
+    return f"{again}`banger vm delete {record.name}` removes it."
 
 
 def _labels(record: Record) -> str:

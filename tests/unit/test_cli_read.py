@@ -78,7 +78,9 @@ def test_show_tells_why_a_vm_is_in_error(tmp_path: Path, capsys: pytest.CaptureF
 def test_show_tells_what_failed_of_which_pipeline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     error = {"kind": "StageFailedError", "stage": "tap", "pipeline": "start", "brief": "no tun"}
     assert main(["vm", "show", "dev"], session(tmp_path, record(state=State.ERROR, error=error))) == 0
-    assert "Error:       in tap of start\n             no tun\n" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Error:       in tap of start\n             no tun\n" in said
+    assert "`banger vm start dev` tries again, `banger vm delete dev` removes it." in said
 
 
 def test_a_lost_vm_is_listed_without_an_address_and_shown_with_the_reason(
