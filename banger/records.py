@@ -525,7 +525,7 @@ def wrong_state(record: Record, pipeline: Pipeline) -> WrongStateError:
         if record.state is State.LOST:
             return WrongStateError(
                 f"VM {record.name} is lost: its host has nothing of it",
-                details=from_wire(record.error).brief if record.error else "",
+                details=from_wire(record.error).details if record.error else "",
                 resolution=f"`banger vm delete {record.id}` removes its record.",
             )
         return WrongStateError(
