@@ -12,7 +12,7 @@ from pathlib import Path
 from pyroute2 import IPRoute
 from pyroute2.netlink.nfnetlink.nftsocket import NFT_MSG_GETCHAIN, NFTSocket, nft_chain_msg
 
-from banger.contracts.inventory import Found, Kind, found_id, found_loop, found_tap, vm_told
+from banger.contracts.inventory import Found, Kind, found_dm, found_id, found_loop, found_tap, vm_told
 from banger.contracts.names import NFT_TABLE, TAP_PREFIX, dm_name
 from banger.contracts.vmm_limits import LIMIT_FILES
 from root_worker.host import RootHost
@@ -37,10 +37,12 @@ def _filters(_: RootHost) -> Iterator[Found]:
                 yield Found(kind="filter", name=name)
 
 
-def _dm_devices(_: RootHost) -> Iterator[Found]:
+def _dm_devices(host: RootHost) -> Iterator[Found]:
     for device in _BLOCK_DEVICES.iterdir():
         if (name := _attribute(device, "dm/name")).startswith(dm_name("")):
-            yield found_id("dm", name, name.removeprefix(dm_name("")))
+            files = device.glob("slaves/*/loop/backing_file")
+            disks = [Path(_attribute(device, str(file))) for file in files]
+            yield found_dm(name, disks, host.paths.vms.resolve())
 
 
 def _loops(host: RootHost) -> Iterator[Found]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from banger.contracts.names import TAP_PREFIX, VmId, is_id, link_alias, tap_name
+from banger.contracts.names import TAP_PREFIX, VmId, dm_name, is_id, link_alias, tap_name
 from banger.contracts.requests import Frozen
 
 INVENTORY_TTL_S = 15  # one that is there is fresh
@@ -101,10 +101,22 @@ def found_id(kind: Kind, name: str, said: str) -> Found:
 
 
 def found_tap(name: str, alias: str | None, slot: int | None) -> Found:
-    """Return a tap: its alias, which root alone sets, says whose it is."""
+    """Return a tap: its alias, which root alone sets, says whose it is.
+
+    One that is no slot's belongs to another farm of this machine, whose uids are others.
+    """
     said = (alias or "").removeprefix(_OUR_LINKS)
-    ours = is_id(said) and (name, alias) == (tap_name(said), link_alias(said))
+    ours = slot is not None and is_id(said) and (name, alias) == (tap_name(said), link_alias(said))
     return Found(kind="tap", name=name, vm_id=said if ours else None, slot=slot)
+
+
+def found_dm(name: str, disks: Collection[Path], vms: Path) -> Found:
+    """Return a device whose name says a VM's id; foreign where all that it is made of is another farm's.
+
+    One that a kill left without a table is made of nothing yet.
+    """
+    theirs = bool(disks) and not any(file.is_relative_to(vms) for file in disks)
+    return found_id("dm", name, "" if theirs else name.removeprefix(dm_name("")))
 
 
 def found_loop(device: str, file: str, vms: Path, *, ours: bool) -> Iterator[Found]:

@@ -16,7 +16,8 @@ from banger.contracts.errors import (
     StaleGenerationError,
     ToolFailedError,
 )
-from banger.contracts.requests import GuestFile
+from banger.contracts.names import dm_name
+from banger.contracts.requests import AdmitRequest, GuestFile
 from root_worker.host import RootHost
 from root_worker.ops import dm_snapshot, loop
 from root_worker.stages import admit, attach_system_disk, patch_rootfs
@@ -151,6 +152,17 @@ def test_what_bears_the_name_of_a_vm_that_root_does_not_know_stays(
     attach_system_disk.undo(disks.undo_request(), host)
     assert snapshots == {disks.VM}
     assert host.registry.get(disks.VM) is None
+
+
+def test_of_a_vm_that_root_had_forgotten_the_device_tells_that_it_had_one(
+    host: RootHost, snapshots: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshots.add(disks.VM)
+    monkeypatch.setattr(dm_snapshot, "_MAPPER", host.paths.run)
+    (host.paths.run / dm_name(disks.VM)).touch()
+    admit.do(AdmitRequest(vm_id=disks.VM, generation=1, slot=disks.SLOT), host)
+    attach_system_disk.undo(disks.undo_request(), host)
+    assert snapshots == set()
 
 
 def test_an_older_generation_is_refused(host: RootHost) -> None:

@@ -87,6 +87,7 @@ def test_what_is_ours_by_name_and_no_registered_vms_is_a_stray(found: Found, vm_
     [
         tap("bgr-0123456789a", None),
         tap("bgr-0123456789a", f"banger-{LOST}"),
+        tap("bgr-ba987654321", f"banger-{LOST}"),  # another farm's: its owner is no slot's uid
         tap("bgr-0123456789a", OURS),
         tap("bgr-uplink", "the office"),
         chain("bgr-uplink"),
@@ -103,7 +104,7 @@ def test_what_only_looks_like_ours_is_foreign(found: Found) -> None:
 
 
 def test_a_lost_taps_alias_tells_whose_its_filter_is() -> None:
-    _, strays, _ = sort_out([chain("bgr-ba987654321"), tap("bgr-ba987654321", f"banger-{LOST}")], KNOWN)
+    _, strays, _ = sort_out([chain("bgr-ba987654321"), tap("bgr-ba987654321", f"banger-{LOST}", 9)], KNOWN)
     assert {stray.vm_id for stray in strays} == {LOST}
 
 
@@ -185,15 +186,23 @@ def test_a_vm_that_was_removed_since_the_look_has_left_no_stray(
 def test_device_mapper_devices_are_told_by_their_names(
     host: RootHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for device, name in {"dm-0": f"banger-{LOST}", "dm-1": "swap", "dm-2": "banger-backup"}.items():
+    for device, name in {
+        "dm-0": f"banger-{LOST}",
+        "dm-1": "swap",
+        "dm-2": "banger-backup",
+        "dm-3": f"banger-{OURS}",
+    }.items():
         (tmp_path / "block" / device / "dm").mkdir(parents=True)
         (tmp_path / "block" / device / "dm/name").write_text(f"{name}\n")
     (tmp_path / "block/sda").mkdir()
+    for device, file in {"dm-0": host.paths.overlay(LOST), "dm-3": Path("/other/vms/x/overlay.img")}.items():
+        (tmp_path / "block" / device / "slaves/loop0/loop").mkdir(parents=True)
+        (tmp_path / "block" / device / "slaves/loop0/loop/backing_file").write_text(f"{file}\n")
     monkeypatch.setattr(objects, "_BLOCK_DEVICES", tmp_path / "block")
     monkeypatch.setattr(inventory, "LOOKS", {"dm": objects.LOOKS["dm"]})
     told = Stock(host, ME).take()
     assert [(stray.name, stray.vm_id) for stray in told.strays] == [(f"banger-{LOST}", LOST)]
-    assert [one.name for one in told.foreign] == ["banger-backup"]
+    assert sorted(one.name for one in told.foreign) == [f"banger-{OURS}", "banger-backup"]
 
 
 def test_without_the_kernels_list_of_devices_nothing_is_known_of_them(
