@@ -16,8 +16,9 @@ from banger.contracts.queues import Direction
 class Event(BaseModel):
     """One line of a timeline. ``at`` in epoch seconds, ``ms`` how long the step took.
 
-    ``kind``: begun, refused (a job was not begun), started, finished, failed (a step), overdue (a job takes
-    longer than it may), settled (a job ended and left the VM in ``state``).
+    ``kind``: found (why reconcile begins a job), begun, refused (a job was not begun), started, finished,
+    failed (a step), overdue (a job takes longer than it may), settled (a job ended and left the VM in
+    ``state``).
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")

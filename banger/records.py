@@ -352,6 +352,12 @@ class Records:
         self.redis.xadd(FARM_EVENTS, {"e": event}, maxlen=FARM_EVENTS_MAX, approximate=True)
         return True
 
+    def tell_found(self, vm_id: str, job: str, pipeline: str, brief: str) -> None:
+        """Tell why a job that nobody asked for is about to begin."""
+        event = event_json("found", vm_id, job, pipeline, error={"brief": brief})
+        self.redis.xadd(vm_events_key(vm_id), {"e": event}, maxlen=VM_EVENTS_MAX, approximate=True)
+        self.redis.xadd(FARM_EVENTS, {"e": event}, maxlen=FARM_EVENTS_MAX, approximate=True)
+
     def refuse(self, vm_id: str, job: str, pipeline: str, error: dict[str, Any]) -> None:
         """Tell the one who asked that a job was refused; nothing was changed."""
         event = event_json("refused", vm_id, job, pipeline, error=error)

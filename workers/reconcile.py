@@ -13,6 +13,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from banger.contracts.errors import BangerError, StageFailedError
+from banger.contracts.names import new_id
 from banger.findings import Action, Finding, Report
 from banger.pipelines import DELETE, KILL, RESTART, SWEEP
 from banger.records import GOING_ON
@@ -116,7 +117,9 @@ class Reconciler:
                 farmhand.ring_begin(vm_id, RESTART.name, job, rev=finding.rev)
                 return "begun"
             case Action.KILL | Action.DELETE as action:
-                farmhand.ring_begin(vm_id, _BEGINS[action], rev=finding.rev)
+                job, pipeline = new_id(), _BEGINS[action]
+                farmhand.records.tell_found(vm_id, job, pipeline, finding.what)
+                farmhand.ring_begin(vm_id, pipeline, job, rev=finding.rev)
                 return "begun"
             case Action.RESTORE:
                 return restore_vm(farmhand, vm_id, facts)

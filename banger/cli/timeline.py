@@ -26,6 +26,9 @@ def timeline_text(events: Sequence[Event]) -> str:
 
 def _job_text(events: list[Event]) -> str:
     first, last = events[0], events[-1]
+    why = next(
+        (f"because {(event.error or {}).get('brief')}" for event in events if event.kind == "found"), ""
+    )
     began = min(_began(event) for event in events)
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(began))
     ended = [event for event in events if event.kind in ("finished", "failed")]
@@ -44,7 +47,7 @@ def _job_text(events: list[Event]) -> str:
         f" -> {last.state}" if last.kind == "settled" else f": {last.kind}" if last.kind == "refused" else ""
     )
     return "\n".join(
-        part for part in (f"{first.pipeline}{how} ({when}, job {first.job})", table, total) if part
+        part for part in (f"{first.pipeline}{how} ({when}, job {first.job})", why, table, total) if part
     )
 
 

@@ -15,6 +15,7 @@ from banger.contracts.inventory import Found, FoundVm, Inventory, inventory_key
 from banger.contracts.journal import Journal, job_key, vm_key
 from banger.contracts.names import HostPaths, new_id
 from banger.contracts.states import State
+from banger.events import Events
 from banger.findings import Action
 from banger.orders import Look, Order
 from banger.pipelines import CREATE_STOPPED, DELETE, PIPELINES, RUN
@@ -192,6 +193,8 @@ def test_a_vm_whose_vmm_has_vanished_is_stopped_when_that_was_seen_twice(world: 
     assert world.look() == []  # nothing is known, so nothing is done
     assert found(105, alive=False) == []
     assert found(111, alive=False) == [("kill", VM)]
+    told = Events(world.records.redis).read(VM)[-1]
+    assert (told.kind, told.job, told.error) == ("found", world.orders[-1].job, {"brief": "its VMM is gone"})
 
 
 def test_a_kill_that_comes_late_does_nothing_to_what_was_started_since(world: World) -> None:

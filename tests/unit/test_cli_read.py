@@ -132,6 +132,18 @@ def test_a_timeline_has_offsets_durations_and_marks_what_was_unwound(
     assert lines[5] == "total 70ms, of which 35ms in stages"
 
 
+def test_a_timeline_tells_why_a_job_began_that_nobody_asked_for(
+    made: Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _farm(made).past = [
+        event("found", error={"brief": "its VMM is gone"}),
+        event("begun"),
+        event("settled", state="stopped"),
+    ]
+    assert main(["vm", "show", "web", "--timeline"], made) == 0
+    assert "\nbecause its VMM is gone\n" in capsys.readouterr().out
+
+
 def test_a_timeline_shows_the_stage_at_work(made: Session, capsys: pytest.CaptureFixture[str]) -> None:
     _farm(made).past = [event("begun"), event("started", "launch", queue="banger.root.here")]
     assert main(["vm", "show", "web", "--timeline"], made) == 0
