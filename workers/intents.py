@@ -6,6 +6,7 @@ Written before the first ticket of a job is sealed, and again when the VM has co
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from banger.records import Record
 from workers.new_file import new_file
 
 log = logging.getLogger("banger.intents")
+
+_one_writer = threading.Lock()  # reconcile writes them too, under the same scratch name
 
 
 def remember(paths: HostPaths, record: Record, *, make: bool = False) -> None:
@@ -28,14 +31,15 @@ def remember(paths: HostPaths, record: Record, *, make: bool = False) -> None:
         if not make:
             return
         make_directory(directory)
-    known = recall(paths, record.id)
-    if known is not None and (known == record or known.rev > record.rev):
-        return
-    try:
-        with new_file(paths.intent(record.id), 0o600) as scratch:
-            scratch.write_text(record.model_dump_json())
-    except StageFailedError as error:
-        log.warning("%s", error.brief)
+    with _one_writer:
+        known = recall(paths, record.id)
+        if known is not None and (known == record or known.rev > record.rev):
+            return
+        try:
+            with new_file(paths.intent(record.id), 0o600) as scratch:
+                scratch.write_text(record.model_dump_json())
+        except StageFailedError as error:
+            log.warning("%s", error.brief)
 
 
 def make_directory(directory: Path) -> None:

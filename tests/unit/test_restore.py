@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ from farm_facts import NETWORK, VM, record, spec
 from banger.contracts.inventory import FoundVm
 from banger.contracts.names import HostPaths
 from banger.contracts.states import State
-from workers import intents
+from workers import intents, new_file
 from workers.host import WorkHost
 from workers.restore import now, stray
 
@@ -64,3 +67,23 @@ def test_an_intent_is_written_for_what_is_made_and_never_for_what_is_gone(tmp_pa
     assert intents.recall(paths, VM) is None
     (paths.vms / "lost+found").mkdir()
     assert list(intents.all_of_them(paths)) == []
+
+
+def test_two_who_remember_at_once_leave_the_younger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = HostPaths(tmp_path, tmp_path / "run")
+    paths.vm(VM).mkdir(parents=True)
+    at_the_disk, sync = threading.Event(), new_file.sync
+
+    def slow(path: Path) -> None:
+        at_the_disk.set()
+        time.sleep(0.05)  # in which the other one would take our scratch file away
+        sync(path)
+
+    monkeypatch.setattr(new_file, "sync", slow)
+    younger = record(rev=3)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(intents.remember, paths, record(rev=2))
+        assert at_the_disk.wait(5)
+        intents.remember(paths, younger)
+        first.result()
+    assert intents.recall(paths, VM) == younger
