@@ -14,6 +14,7 @@ from banger.contracts.states import State
 from banger.findings import Action, Finding
 from banger.pipelines import DELETE, PIPELINES
 from banger.records import UNKNOWN, Job, Record
+from workers.rings import NOBODY, Processes
 
 _STILL_S = 30.0
 _MOST_DOUBLINGS = 5  # a quarter of an hour
@@ -26,10 +27,10 @@ class Facts:
     """What is known of one host at one moment (``now`` in epoch seconds of Redis).
 
     ``records`` are this host's by VM id, ``others`` the VMs of other hosts, ``jobs`` those that are going on,
-    by their id, and ``last_steps`` which steps end a VM's. ``quiet_s`` says of VMs in error for how long
-    nothing has happened to them. ``intents``, ``directories`` (of VMs) and ``removed`` (ones half gone) are
-    the host's files, and ``unclear`` VMs whose intent file cannot be read, or is another host's. ``living``
-    are the incarnations of both workers, None where root's is not known.
+    by their id, and ``last_steps`` which steps end that of a VM whose intent is younger. ``quiet_s`` says of
+    VMs in error for how long nothing has happened to them. ``intents``, ``directories`` (of VMs) and
+    ``removed`` (ones half gone) are the host's files, and ``unclear`` VMs whose intent file cannot be read,
+    or is another host's. ``living`` are the incarnations of both workers, None where root's is not known.
     ``rebooted``: the host was, and what ran then is not dealt with yet.
     """
 
@@ -45,6 +46,7 @@ class Facts:
     removed: Collection[str] = ()
     inventory: Inventory | None = None
     living: Collection[str] | None = None
+    processes: Processes = NOBODY
     somebody_died: bool = False
     rebooted: bool = False
 

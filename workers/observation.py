@@ -15,6 +15,7 @@ from banger.pipelines import PIPELINES
 from banger.planning import calls, unwinding_calls
 from workers import intents
 from workers.decisions import Facts
+from workers.rings import Processes
 
 if TYPE_CHECKING:
     from banger.records import Job, Record
@@ -29,6 +30,7 @@ def observe(farmhand: Farmhand) -> Facts:
     removed = _half_removed(host.paths)
     intended = {record.id: record for record in intents.all_of_them(host.paths) if record.host == host.name}
     unclear = {vm_id for vm_id in directories - intended.keys() if host.paths.intent(vm_id).exists()}
+    processes = Processes(records.redis_run_id(), inventory.incarnation if inventory else None)
     now, everyone = records.now(), records.all()
     ours = {record.id: record for record in everyone if record.host == host.name}
     jobs = {record.job: job for record in ours.values() if record.job and (job := records.job(record.job))}
@@ -41,7 +43,7 @@ def observe(farmhand: Farmhand) -> Facts:
         last_steps={
             record.id: _last_steps(farmhand, record, going_on[record.job])
             for record in ours.values()
-            if record.job in going_on and record.id in intended
+            if record.job in going_on and record.id in intended and intended[record.id].rev > record.rev
         },
         quiet_s={
             record.id: now - _last_event(farmhand, record.id)
@@ -55,9 +57,8 @@ def observe(farmhand: Farmhand) -> Facts:
         inventory=inventory,
         living={farmhand.journal.incarnation, inventory.incarnation} if inventory else None,
         rebooted=farmhand.reboot.pending,
-        somebody_died=farmhand.rings.due(
-            records.redis_run_id(), inventory.incarnation if inventory else None
-        ),
+        processes=processes,
+        somebody_died=farmhand.rings.due(processes),
     )
 
 

@@ -57,6 +57,7 @@ class Reconciler:
                     enforce_deadline(self._farmhand.records, job, facts.now)
                 self._farmhand.reboot.looked(findings, facts.inventory)
                 findings = [self._act(finding, facts) if finding.sure else finding for finding in findings]
+                self._farmhand.rings.rung(facts.processes)
         return Report(host=self._farmhand.host.name, at=facts.now, findings=tuple(findings))
 
     def answer(self, order: Look) -> None:
