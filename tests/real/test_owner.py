@@ -185,4 +185,4 @@ def test_a_deleted_vm_is_forgotten(owned):
     gone = owned.id()
     owned.owner.banger("vm", "delete", "dev")
     assert link_alias(gone) not in (owned.owner.own / "ssh" / "known_hosts").read_text()
-    assert not list(Path(owned.box.paths.vms).glob("*"))
+    assert not list(Path(owned.box.paths.vms).glob("[!.]*"))
