@@ -65,6 +65,8 @@ def up(
             layout.write_policy(settings)
             network.ensure(settings)
             return _served(settings, _wait_until_ready(settings, progress))
+        # A supervisor that was killed has left what it said last, and its services died with it.
+        farm_paths(settings).status_file.unlink(missing_ok=True)
         plan = _prepare(settings)
         network.ensure(settings)
         if not foreground:

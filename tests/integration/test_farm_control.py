@@ -204,6 +204,16 @@ def test_a_killed_service_is_restarted_and_counted(settings, farm, name):
     }
 
 
+def test_up_after_the_supervisor_was_killed_waits_for_the_new_services(settings, farm):
+    before, supervisor = pids(settings), control.status(settings).pid
+    assert supervisor
+    os.kill(supervisor, signal.SIGKILL)
+    eventually(lambda: control.status(settings).pid is None)
+    told = control.up(settings)
+    assert told.ready
+    assert not {one.pid for one in told.services} & set(before.values())
+
+
 def test_logs_are_there_for_each_service_and_one_alone(settings, farm):
     assert {line.service for line in control.logs(settings)} >= set(SERVICES)
     assert any("ready." in line.text for line in control.logs(settings, "worker"))
