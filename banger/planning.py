@@ -27,6 +27,7 @@ from banger.contracts.requests import (
     WaitReadyRequest,
     WorkDiskRequest,
 )
+from banger.contracts.stages import STAGES, Side
 from banger.contracts.states import State
 from banger.guest import guest_files, guest_mounts
 from banger.pipelines import FILES_LEFT, Pipeline
@@ -120,15 +121,19 @@ def calls(
 def unwinding_calls(pipeline: Pipeline, record: Record, job: Job) -> list[StageCall]:
     """Return the undo calls of a failed job, the last row first.
 
-    What a VMM that would not die may still write to is kept: every undo after ``launch`` requires it.
+    What a VMM that would not die may still write to is kept: every undo after ``launch`` requires it. And
+    root forgets no VM that it has something of still: what it does not know it never removes.
     """
     steps: list[StageCall] = []
     launch: tuple[str, ...] = ()
+    roots: tuple[str, ...] = ()
     for number, stage in enumerate(pipeline.unwinding):
-        step = f"u{number:02d}"
-        steps.append(_call(step, stage, "undo", _undo(stage, record, job), record, job, requires=launch))
+        step, requires = f"u{number:02d}", roots if stage == "admit" else launch
+        steps.append(_call(step, stage, "undo", _undo(stage, record, job), record, job, requires=requires))
         if stage == "launch":
             launch = (step,)
+        if STAGES[stage].side is Side.ROOT:
+            roots += (step,)
     creating = "reserve" in pipeline.unwinding
     vanishes = creating and (record.spec.ephemeral or (job.error or {}).get("kind") == "CancelledError")
     return _ending(steps, State.GONE if vanishes else State.ERROR, release=creating)

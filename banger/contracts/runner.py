@@ -146,7 +146,7 @@ def _refusal(call: StageCall, claim: Claim) -> BangerError:
     if claim.verdict is Verdict.BLOCKED:
         return StageFailedError(
             f"{call.direction} of {call.stage} was not attempted",
-            details="the VMM is not proven dead; what it may still write to is kept",
+            details="an undo before it failed: the VMM may live, or root has something of it still",
             resolution="`banger vm delete` tries again.",
         )
     return StageFailedError(
