@@ -15,7 +15,7 @@ _OTHERS = (("worker", "root-worker"), ("redis",), ("tool",))
 def matrix_text(verdicts: Sequence[Verdict]) -> str:
     """Return the matrix: a row a place, how many of its points were tried and are as they should be."""
     lines = [
-        f"{'PIPELINE':<15} {'STEP':<26} {'RUN BY':<11} {'BEFORE':<7} {'INSIDE':<8} {'AFTER':<6} REPORTED "
+        f"{'PIPELINE':<14} {'STEP':<28} {'RUN BY':<6} {'BEFORE':<7} {'INSIDE':<8} {'AFTER':<6} REPORTED "
         f" {'BOTH':<6} {'REDIS':<6} {'TOOL':<6} GUEST"
     ]
     shown = ""
@@ -28,9 +28,10 @@ def matrix_text(verdicts: Sequence[Verdict]) -> str:
         guest = _said([verdict for verdict in ours if verdict.cell.guest])
         own = [v for v in ours if v.cell.victims == (place.service,) and not v.cell.guest]
         before, inside, after, reported = (_said([v for v in own if _column(v) == name]) for name in _COLUMNS)
+        run_by = place.service.removesuffix("-worker")
         both, redis, tool = (_said([v for v in ours if v.cell.victims == victims]) for victims in _OTHERS)
         lines.append(
-            f"{pipeline:<15} {place.title:<26} {place.service:<11} {before:<7} {inside:<8} {after:<6}"
+            f"{pipeline:<14} {place.title:<28} {run_by:<6} {before:<7} {inside:<8} {after:<6}"
             f" {reported:<9} {both:<6} {redis:<6} {tool:<6} {guest}".rstrip()
         )
     return "\n".join(lines)
