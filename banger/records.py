@@ -19,6 +19,7 @@ A record is changed only here and by the journal's scripts, each one atomic. The
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -61,7 +62,9 @@ from banger.findings import REPORT_TTL_S, Report, report_key
 from banger.hosts import HostImage, HostInfo
 from banger.pipelines import PIPELINES, Pipeline
 from banger.placement import Used
-from banger.scripts import BEGIN, LOSE, RESERVE, RESTORE
+from banger.scripts import BEGIN, LOSE, RESERVE, RESTORE, UPDATE_SPEC
+
+log = logging.getLogger("banger.records")
 
 HOSTS = "banger:hosts"
 UNKNOWN = "0" * 12  # the image of a VM that nobody knows
@@ -155,12 +158,17 @@ class Records:
         return _record(fields) if fields else None
 
     def all(self) -> list[Record]:
-        """Return all records, by creation."""
+        """Return all records, by creation. What is none is logged and left out: others must be seen."""
         keys = [key for key in self.redis.scan_iter(match="banger:vm:*", count=1000) if key.count(":") == 2]
         pipe = self.redis.pipeline(transaction=False)
         for key in keys:
             pipe.hgetall(key)
-        records = [_record(fields) for fields in pipe.execute() if fields]
+        records = []
+        for key, fields in zip(keys, pipe.execute(), strict=True):
+            try:
+                records += [_record(fields)] if fields else []
+            except (ValueError, KeyError) as error:
+                log.warning("%s is no record: %s", key, error)
         return sorted(records, key=lambda record: (record.created_at, record.name))
 
     def find(self, ref: str) -> Record:
@@ -367,14 +375,10 @@ class Records:
             self.redis.expire(key, _REFUSED_TTL_S)
 
     def update_spec(self, vm_id: str, spec: VmSpec) -> None:
-        """Write changed settings into a record, and its lease."""
-        record = self.get(vm_id)
-        if record is None or record.slot is None:
-            return
-        pipe = self.redis.pipeline(transaction=True)
-        pipe.hset(vm_key(vm_id), "spec", spec.model_dump_json())
-        pipe.hset(leases_key(record.host), vm_id, f"{record.slot}:{spec.memory_mib}:{spec.vcpus}")
-        pipe.execute()
+        """Write changed settings into a record, and its lease, where it is there and holds one."""
+        if (record := self.get(vm_id)) is not None:
+            keys, lease = (vm_key(vm_id), leases_key(record.host)), f"{spec.memory_mib}:{spec.vcpus}"
+            self.redis.eval(UPDATE_SPEC, len(keys), *keys, vm_id, spec.model_dump_json(), lease)
 
     def lose(self, vm_id: str, rev: int, error: BangerError) -> bool:
         """Note that a VM's host has nothing of it: its name, slot and capacity are free, its story stays.

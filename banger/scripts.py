@@ -110,6 +110,14 @@ return {'ok'}
 
 # ``over`` is the revision that the record to be replaced must have, nothing where none must be there. A job
 # that has it ends with it: what it was for is not so any more.
+UPDATE_SPEC = """
+local vm, leases = unpack(KEYS)
+local id, spec, lease = unpack(ARGV)
+if redis.call('HEXISTS', vm, 'slot') == 0 then return end
+redis.call('HSET', vm, 'spec', spec)
+redis.call('HSET', leases, id, redis.call('HGET', vm, 'slot') .. ':' .. lease)
+"""
+
 RESTORE = (
     TELL
     + MOVE

@@ -134,24 +134,29 @@ def vm_told(said: Iterable[str], parent: str) -> str | None:
 
 
 def sort_out(found: Iterable[Found], known: Mapping[str, int | None]) -> Sorted:
-    """Say whose each object is, where ``known`` are the registry's VMs and their slots. Pure."""
+    """Say whose each object is, where ``known`` are the registry's VMs and their slots. Pure.
+
+    A process that is no registered VM's is ours where it says of which VM it is, and this farm has that one's
+    jail: our uids may be a container's too, or another farm's.
+    """
     whole = {(one.kind, one.name): one for one in found}
     by_tap = {tap_name(vm_id): vm_id for vm_id in known}
     by_slot = {slot: vm_id for vm_id, slot in known.items() if slot is not None}
     told = {one.name: one.vm_id for one in whole.values() if one.kind == "tap"}
+    jailed = {one.vm_id for one in whole.values() if one.kind == "jail"} - known.keys()
     result = Sorted(defaultdict(set), [], [])
     for one in whole.values():
         vm_id = one.vm_id
         if one.kind == "process":
             owner = by_slot.get(one.slot) if one.slot is not None else None
-            vm_id = None if vm_id in known else vm_id  # that VM's have another uid: it does not say the truth
+            vm_id = vm_id if vm_id in jailed else None
         elif one.kind == "filter":
             owner, vm_id = by_tap.get(one.name), told.get(one.name)
         else:
             owner = vm_id if vm_id in known else None
         if owner is not None:
             result.has[owner].add(one.kind)
-        elif vm_id or one.kind == "process" or (one.kind == "filter" and _is_filter(one.name)):
+        elif vm_id or (one.kind == "filter" and _is_filter(one.name)):
             result.strays.append(one.model_copy(update={"vm_id": vm_id}))
         else:
             result.foreign.append(one)

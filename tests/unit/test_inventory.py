@@ -72,9 +72,6 @@ def test_what_belongs_to_a_registered_vm_is_its_own(found: Found) -> None:
         (loop(f"/state/vms/{LOST}/overlay.img (deleted)")[0], LOST),
         (found_id("jail", LOST, LOST), LOST),
         (found_id("cgroup", LOST, LOST), LOST),
-        (process(9), None),
-        (process(9, LOST), LOST),
-        (process(9, OURS), None),  # that VM's have another uid
     ],
 )
 def test_what_is_ours_by_name_and_no_registered_vms_is_a_stray(found: Found, vm_id: str | None) -> None:
@@ -96,11 +93,21 @@ def test_what_is_ours_by_name_and_no_registered_vms_is_a_stray(found: Found, vm_
         *loop("/state/vms/mine.img"),
         found_id("jail", "0123456789AB", "0123456789AB"),
         found_id("cgroup", "init", "init"),
+        process(9),  # a container's
+        process(9, LOST),  # another farm's
+        process(9, OURS),  # it does not say the truth: that VM's have another uid
     ],
-    ids=lambda found: f"{found.kind}-{found.name}",
+    ids=lambda found: f"{found.kind}-{found.name}-{found.vm_id}",
 )
 def test_what_only_looks_like_ours_is_foreign(found: Found) -> None:
-    assert sort_out([found], KNOWN) == ({}, [], [found])
+    has, strays, foreign = sort_out([found], KNOWN)
+    assert (has, strays) == ({}, [])
+    assert [(one.kind, one.name) for one in foreign] == [(found.kind, found.name)]
+
+
+def test_a_process_that_says_of_which_vm_it_is_is_ours_where_we_have_its_jail() -> None:
+    _, strays, foreign = sort_out([process(9, LOST), found_id("jail", LOST, LOST)], KNOWN)
+    assert ({stray.vm_id for stray in strays}, foreign) == ({LOST}, [])
 
 
 def test_a_lost_taps_alias_tells_whose_its_filter_is() -> None:
