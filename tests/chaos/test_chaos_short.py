@@ -1,25 +1,26 @@
 """A few minutes of ``make chaos``: some cells of the matrix and a short random schedule, by a seed.
 
-Another seed each time; what failed is repeated with ``BANGER_CHAOS_SEED=N``.
+The same seed each time, so that a run that fails does so for what was changed; ``BANGER_CHAOS_SEED=N`` is
+another, and ``make chaos`` draws its own.
 """
 
 from __future__ import annotations
 
 import os
-import secrets
 import time
 
 import chaos_run
 import pytest
 from report import failures_text, matrix_text
 
+SEED = 42
 CELLS = 24
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
 
 def test_nothing_leaks_and_nothing_is_lost_when_services_are_killed() -> None:
-    seed = int(os.environ.get("BANGER_CHAOS_SEED", secrets.randbelow(10**6)))
+    seed = int(os.environ.get("BANGER_CHAOS_SEED", SEED))
     began = time.monotonic()
     print(f"BANGER_CHAOS_SEED={seed}")
     result = chaos_run.run(
