@@ -62,7 +62,7 @@ from banger.findings import REPORT_TTL_S, Report, report_key
 from banger.hosts import HostImage, HostInfo
 from banger.pipelines import PIPELINES, Pipeline
 from banger.placement import Used
-from banger.scripts import BEGIN, LOSE, RESERVE, RESTORE, UPDATE_SPEC
+from banger.scripts import BEGIN, LOSE, RESERVE, RESTORE, TELL_ONE, UPDATE_SPEC
 
 log = logging.getLogger("banger.records")
 
@@ -70,7 +70,7 @@ HOSTS = "banger:hosts"
 UNKNOWN = "0" * 12  # the image of a VM that nobody knows
 GOING_ON = ("running", "unwinding")  # of a job's states
 _ENDED = ("done", "failed")
-_REFUSED_TTL_S = 3600
+_UNKNOWN_TTL_S = 3600  # of what is told of a VM without a record
 _OVERTAKEN = StageFailedError(
     "the farm's memory was older than the host's: the job is not known there",
     details="what its host has stands",
@@ -355,24 +355,20 @@ class Records:
         """Tell, once for each of its states, that a job takes too long; False where that was told before."""
         if not self.redis.hset(job_key(job.id), f"overdue:{job.state}", 1):
             return False
-        event = event_json("overdue", job.vm, job.id, job.pipeline, error={"brief": brief})
-        self.redis.xadd(vm_events_key(job.vm), {"e": event}, maxlen=VM_EVENTS_MAX, approximate=True)
-        self.redis.xadd(FARM_EVENTS, {"e": event}, maxlen=FARM_EVENTS_MAX, approximate=True)
+        self._tell(job.vm, event_json("overdue", job.vm, job.id, job.pipeline, error={"brief": brief}))
         return True
 
     def tell_found(self, vm_id: str, job: str, pipeline: str, brief: str) -> None:
         """Tell why a job that nobody asked for is about to begin."""
-        event = event_json("found", vm_id, job, pipeline, error={"brief": brief})
-        self.redis.xadd(vm_events_key(vm_id), {"e": event}, maxlen=VM_EVENTS_MAX, approximate=True)
-        self.redis.xadd(FARM_EVENTS, {"e": event}, maxlen=FARM_EVENTS_MAX, approximate=True)
+        self._tell(vm_id, event_json("found", vm_id, job, pipeline, error={"brief": brief}))
 
     def refuse(self, vm_id: str, job: str, pipeline: str, error: dict[str, Any]) -> None:
         """Tell the one who asked that a job was refused; nothing was changed."""
-        event = event_json("refused", vm_id, job, pipeline, error=error)
-        key = vm_events_key(vm_id)
-        self.redis.xadd(key, {"e": event}, maxlen=VM_EVENTS_MAX, approximate=True)
-        if not self.redis.exists(vm_key(vm_id)):
-            self.redis.expire(key, _REFUSED_TTL_S)
+        self._tell(vm_id, event_json("refused", vm_id, job, pipeline, error=error), farm_max=0)
+
+    def _tell(self, vm_id: str, event: str, farm_max: int = FARM_EVENTS_MAX) -> None:
+        keys = vm_key(vm_id), vm_events_key(vm_id), FARM_EVENTS
+        self.redis.eval(TELL_ONE, len(keys), *keys, event, _UNKNOWN_TTL_S, VM_EVENTS_MAX, farm_max)
 
     def update_spec(self, vm_id: str, spec: VmSpec) -> None:
         """Write changed settings into a record, and its lease, where it is there and holds one."""

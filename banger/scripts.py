@@ -108,8 +108,16 @@ return {'ok'}
 """
 )
 
-# ``over`` is the revision that the record to be replaced must have, nothing where none must be there. A job
-# that has it ends with it: what it was for is not so any more.
+# What is told of a VM that has no record (any more) is not kept for ever. A refusal is for who asked alone:
+# it must not push out what others hear.
+TELL_ONE = """
+local vm, vm_events, farm_events = unpack(KEYS)
+local event, ttl, vm_max, farm_max = unpack(ARGV)
+redis.call('XADD', vm_events, 'MAXLEN', '~', vm_max, '*', 'e', event)
+if farm_max ~= '0' then redis.call('XADD', farm_events, 'MAXLEN', '~', farm_max, '*', 'e', event) end
+if redis.call('EXISTS', vm) == 0 then redis.call('EXPIRE', vm_events, ttl) end
+"""
+
 UPDATE_SPEC = """
 local vm, leases = unpack(KEYS)
 local id, spec, lease = unpack(ARGV)
@@ -118,6 +126,8 @@ redis.call('HSET', vm, 'spec', spec)
 redis.call('HSET', leases, id, redis.call('HGET', vm, 'slot') .. ':' .. lease)
 """
 
+# ``over`` is the revision that the record to be replaced must have, nothing where none must be there. A job
+# that has it ends with it: what it was for is not so any more.
 RESTORE = (
     TELL
     + MOVE
