@@ -23,6 +23,7 @@ _SEND_AGAIN_S = 30.0
 _SILENCE_S = 3.0  # how long nothing may happen before we ask whether anybody is there
 _AWAY_S = 15.0  # how long Redis may be away: it is restarted in far less, and the job goes on meanwhile
 _PAUSE_S = 0.2
+_BLOCK_MS = 500
 _BATCH = 200  # entries of a stream in one reply
 
 
@@ -112,8 +113,9 @@ class Submission:
         last: Event | None = None
         while True:
             asked = time.monotonic()
-            reply = dict(self._patiently(lambda: self._redis.xread(cursors, block=500, count=_BATCH)) or [])
-            if time.monotonic() - asked > _SILENCE_S:
+            entries = self._patiently(lambda: self._redis.xread(cursors, block=_BLOCK_MS, count=_BATCH))
+            reply = dict(entries or [])
+            if time.monotonic() - asked > _BLOCK_MS / 1000 + _PAUSE_S:
                 heard = time.monotonic()  # Redis was away, and workers tell it anew that they are there
             printed = reply.pop(output_key(self.job), [])
             for entry_id, fields in printed:
