@@ -21,9 +21,11 @@ pytestmark = pytest.mark.integration
 
 CTRL_C = b"\x03"
 INTERRUPTED = 130
-# As a shell does for what it runs in the foreground: a session whose terminal is its stdin.
+# As a shell does for what it runs in the foreground: a session whose terminal is its stdin, and who may be
+# interrupted, which whoever runs these tests may not be.
 _AT_THE_TERMINAL = (
-    "import fcntl, os, sys, termios; "
+    "import fcntl, os, signal, sys, termios; "
+    "signal.signal(signal.SIGINT, signal.SIG_DFL); "
     "fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
     "os.execv(sys.argv[1], sys.argv[1:])"
 )
