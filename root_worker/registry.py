@@ -81,8 +81,9 @@ class Registry:
             return entry
 
     def forget(self, vm_id: str) -> None:
-        """Remove the VM's entry; forgives exactly its absence."""
+        """Remove the VM's entry, and what a full disk left of a newer one; forgives exactly their absence."""
         with self.locked():
+            self._file(vm_id).with_suffix(".new").unlink(missing_ok=True)
             self._file(vm_id).unlink(missing_ok=True)
             self._sync()
 

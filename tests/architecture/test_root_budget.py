@@ -9,7 +9,7 @@ from sources import ROOT, code_lines, files, imported_modules
 
 # Of all of root_worker; raise it with a reason. 1,500 until root looked for all that a kill leaves behind:
 # seven kinds of objects, in a file of its own that changes nothing.
-MAX_CODE_LINES = 1565
+MAX_CODE_LINES = 1566
 # Of the contracts that it imports: models and pure functions, which cannot act. 1,700 until whose the
 # objects are that root finds was decided there, with the table of states and the kernel's numbers.
 MAX_PURE_LINES = 1990

@@ -46,6 +46,14 @@ def test_a_forgotten_vm_frees_its_slot_and_may_be_forgotten_twice(registry: Regi
     assert registry.admit(B, 1, 5).slot == 5
 
 
+def test_what_a_full_disk_left_of_an_entry_goes_with_it(registry: Registry, tmp_path: Path) -> None:
+    registry.admit(A, 1)
+    (left,) = (file.with_suffix(".new") for file in tmp_path.rglob(f"{A}.json"))
+    left.touch()
+    registry.forget(A)
+    assert not left.exists()
+
+
 def test_only_admitted_vms_are_changed(registry: Registry) -> None:
     with pytest.raises(PolicyError, match="not in root's registry"):
         registry.update(A, disk_backend="file")
