@@ -87,7 +87,8 @@ def _of_the_host(record: Record | None, found: Found, starts: int | None) -> Ite
     if (found.vmms, found.keepers) != ((1, 1) if running else (0, 0)):
         yield f"it is {record.state} and has {found.vmms} VMMs and {found.keepers} keepers"
     for name, there in (("tap", found.tap), ("jail", found.jail)):
-        if there is not running:
+        # An undo that failed, on a full disk, may have left them: the state says so, and delete tries again.
+        if there is not running and record.state is not State.ERROR:
             yield f"it is {record.state} and its {name} is {'' if there else 'not '}there"
     if not found.directory:
         yield "its directory is not there"
