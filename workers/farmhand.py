@@ -101,17 +101,15 @@ class Farmhand:
             intents.remember(self.host.paths, settled)
         return data
 
-    def ring_begin(
-        self, vm_id: str, pipeline: str, job: str | None = None, *, rev: int | None = None
-    ) -> None:
-        """Have a job of this host's VM begun, or gone on with: that is asked for as it was the first time.
+    def ring_begin(self, vm_id: str, pipeline: str, job: str | None = None, *, rev: int) -> None:
+        """Have a job of this host's VM begun that nobody asked for.
 
-        Who begins one of his own accord says at which ``rev`` of the record: a message may come late, from a
-        worker that has died with it, and what it is about be over by then.
+        It says at which ``rev`` of the record: a message may come late, from a worker that has died with it,
+        and what it is about be over by then.
         """
-        known = self.records.job(job) if job else None
-        params = known.params if known else {}
-        order = {"vm": vm_id, "job": job or new_id(), "pipeline": pipeline, "params": params, "rev": rev}
+        self._order({"vm": vm_id, "job": job or new_id(), "pipeline": pipeline, "params": {}, "rev": rev})
+
+    def _order(self, order: dict[str, Any]) -> None:
         send(self.app, BEGIN, work_queue(self.host.name), order)
 
     def dispatch(self, calls: Sequence[StageCall]) -> None:
@@ -119,12 +117,12 @@ class Farmhand:
         dispatch(self.app, calls, private_key(self.host.paths))
 
     def ring(self, job: Job) -> None:
-        """Have a job that nobody is at gone on with."""
+        """Have a job that nobody is at gone on with: it is asked for as it was the first time."""
         self.records.rang(job.id)
         if job.state == "unwinding":
             self.ring_unwind(job.id)
         else:
-            self.ring_begin(job.vm, job.pipeline, job.id)
+            self._order({"vm": job.vm, "job": job.id, "pipeline": job.pipeline, "params": job.params})
 
     def ring_unwind(self, job: str) -> None:
         """Have a failed job undone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -356,7 +357,10 @@ def test_a_command_is_rung_again_with_its_words(world: World, monkeypatch: pytes
     sent: list[Any] = []
     monkeypatch.setattr(farmhand_module, "send", lambda *message: sent.append(message[-1]))
     ringing = SimpleNamespace(records=world.records, app=None, host=SimpleNamespace(name="here"))
-    Farmhand.ring_begin(cast("Farmhand", ringing), VM, RUN.name, JOB)
+    ringing._order = partial(Farmhand._order, cast("Farmhand", ringing))
+    job = world.records.job(JOB)
+    assert job
+    Farmhand.ring(cast("Farmhand", ringing), job)
     assert Order.model_validate(sent[0]).params.model_dump(exclude_none=True) == words | {
         "argv": ("make", "test")
     }
