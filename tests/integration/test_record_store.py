@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 from farm_facts import IMAGE, JOB, VM, host, spec
+from job_steps import carry_out, steps
 
 from banger.connection import FarmRedis
-from banger.contracts.calls import StageCall
 from banger.contracts.errors import ConflictError, StageFailedError, WrongStateError
 from banger.contracts.journal import Journal, Verdict, job_key, name_key, vm_events_key, vm_key
 from banger.contracts.states import MOVE, TRANSITIONS, State, Transition
 from banger.events import Events
-from banger.pipelines import CREATE, CREATE_STOPPED, DELETE, KILL, START, STOP, Pipeline
-from banger.planning import calls, unwinding_calls
+from banger.pipelines import CREATE, CREATE_STOPPED, DELETE, KILL, START, STOP
+from banger.planning import unwinding_calls
 from banger.records import Record, Records
 
 pytestmark = pytest.mark.integration
@@ -37,19 +37,6 @@ def journal(redis_client: FarmRedis) -> Journal:
 
 def reserve(records: Records, vm: str = VM, job: str = JOB, **wanted: Any) -> None:
     assert records.reserve(vm, job, CREATE_STOPPED, spec(**wanted), host(), IMAGE)
-
-
-def steps(records: Records, pipeline: Pipeline, job_id: str, vm: str = VM) -> list[StageCall]:
-    record, job = records.get(vm), records.job(job_id)
-    assert record
-    assert job
-    return calls(pipeline, record, job, host().network, host().uid_base)
-
-
-def carry_out(journal: Journal, planned: list[StageCall]) -> None:
-    for call in planned:
-        assert journal.claim(call, "t").verdict is Verdict.GO
-        assert journal.finished(call, "t", 1.0, None)
 
 
 def make(records: Records, journal: Journal, vm: str = VM, job: str = JOB, **wanted: Any) -> Record:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from farm_facts import IMAGE, JOB, VM, host, spec
+from job_steps import carry_out, steps
 
 from banger.connection import FarmRedis, connect
-from banger.contracts.calls import StageCall
 from banger.contracts.errors import (
     CancelledError,
     ConflictError,
@@ -25,7 +25,7 @@ from banger.contracts.states import State
 from banger.events import Events
 from banger.output import JobOutput
 from banger.pipelines import CREATE, CREATE_STOPPED, DELETE, RUN, RUN_KEEP, SET, START, STOP, Pipeline
-from banger.planning import calls, unwinding_calls
+from banger.planning import unwinding_calls
 from banger.records import Job, Records
 from banger.submission import Submission
 from workers.decisions import stands_still
@@ -50,19 +50,6 @@ def reserve(
 ) -> bool:
     params: dict[str, Any] = {"argv": ["true"], "timeout_s": 1} if pipeline in (RUN, RUN_KEEP) else {}
     return records.reserve(vm, job, pipeline, spec(**wanted), host(), IMAGE, **params)
-
-
-def steps(records: Records, pipeline: Pipeline, job_id: str = JOB) -> list[StageCall]:
-    record, job = records.get(VM), records.job(job_id)
-    assert record
-    assert job
-    return calls(pipeline, record, job, host().network, host().uid_base)
-
-
-def carry_out(journal: Journal, planned: list[StageCall]) -> None:
-    for call in planned:
-        assert journal.claim(call, "t").verdict is Verdict.GO
-        assert journal.finished(call, "t", 1.0, None)
 
 
 def unwind(records: Records, journal: Journal, pipeline: Pipeline) -> None:
