@@ -29,13 +29,18 @@ def new_file(target: Path, mode: int) -> Iterator[Path]:
     except (OSError, ToolFailedError) as error:
         if not _is_full(error):
             raise
-        raise StageFailedError(
-            f"The disk is full: {target} could not be made",
-            details=str(error),
-            resolution="Free space where the state directory is: `banger prune`, `banger image list`.",
-        ) from error
+        raise disk_is_full(target, str(error)) from error
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def disk_is_full(target: Path, details: str) -> StageFailedError:
+    """Return the error of a file that the disk has no room for, foreseen or met on the way."""
+    return StageFailedError(
+        f"The disk is full: {target} could not be made",
+        details=details,
+        resolution="Free space where the state directory is: `banger vm prune`, `banger image list`.",
+    )
 
 
 def sync(path: Path) -> None:

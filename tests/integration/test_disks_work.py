@@ -211,7 +211,7 @@ def test_a_copy_that_does_not_fit_says_both_sizes_and_leaves_nothing(xfs: Path) 
         with filler.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, (room.f_bavail - 4096) * room.f_frsize)
         vm_directory(paths)
-        with pytest.raises(StageFailedError, match="does not fit") as caught:
+        with pytest.raises(StageFailedError, match="disk is full") as caught:
             overlay.do(overlay_request(image), disks.context(paths))
     finally:
         os.truncate(filler, 0)  # XFS frees an unlinked file's blocks some time later, a truncated one's now

@@ -150,16 +150,9 @@ def test_a_guest_that_hangs_is_killed_when_its_time_to_stop_is_over(faulty: Faul
     assert not [line for line in faulty.box.traces() if line.startswith("process")]
 
 
-@pytest.mark.parametrize(
-    ("stage", "brief"),
-    [
-        ("overlay", "The disk is full"),
-        ("work_disk", "The disk is full"),
-    ],
-)
-def test_a_disk_that_gets_full_in_the_middle_is_said_and_unwound(
-    faulty: FaultyFarm, stage: str, brief: str
-) -> None:
+@pytest.mark.parametrize("stage", ["overlay", "work_disk"])
+def test_a_disk_that_gets_full_in_the_middle_is_said_and_unwound(faulty: FaultyFarm, stage: str) -> None:
+    """The overlay may run into it, or foresee it: ext4 keeps some blocks back, so a key may still fit."""
     farm, vms = faulty.box.farm, faulty.box.paths.vms
     with small_disk(faulty.box):
         faulty.expect(Fault(stage, "before", "hold"))
@@ -167,7 +160,7 @@ def test_a_disk_that_gets_full_in_the_middle_is_said_and_unwound(
         wait_for(submission, farm, stage)
         fill(vms / "filler")
         faulty.mend()
-        with pytest.raises(StageFailedError, match=f"^{stage} failed: {brief}"):
+        with pytest.raises(StageFailedError, match=f"^{stage} failed: The disk is full"):
             submission.wait()
         (vms / "filler").unlink()
         assert not faulty.box.traces()

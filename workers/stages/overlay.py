@@ -27,7 +27,7 @@ from banger.images.catalogue import Catalogue
 from banger.shell import find_tool, run
 from workers.console import make_console
 from workers.host import StageContext
-from workers.new_file import new_file
+from workers.new_file import disk_is_full, new_file
 
 _MIB = 1024 * 1024
 _CLONE_DEADLINE_S = 100
@@ -79,7 +79,10 @@ def undo(request: UndoRequest, ctx: StageContext) -> None:
 
 
 def _clone(base: Path, disk: Path, backend: str) -> None:
-    """Make ``disk`` of the base, its holes kept. StageFailedError, with both sizes, where it does not fit."""
+    """Make ``disk`` of the base, its holes kept. Where it does not fit, it is said before anything is written.
+
+    StageFailedError then, with both sizes.
+    """
     if backend not in _CLONE_OPTIONS:
         raise InvalidInputError(
             f"disk_backend is {backend!r}, which says nothing about this host",
@@ -89,11 +92,8 @@ def _clone(base: Path, disk: Path, backend: str) -> None:
         room = os.statvfs(disk.parent)
         need, free = base.stat().st_blocks * 512, room.f_bavail * room.f_frsize
         if need > free:
-            raise StageFailedError(
-                "The base image does not fit on the disk",
-                details=f"a copy needs {format_mib(need // _MIB)}, {format_mib(free // _MIB)} is free",
-                resolution="Free space (`banger prune`), or keep the state on XFS or btrfs: clones are free.",
-            )
+            needs = f"a copy of the base image needs {format_mib(need // _MIB)}"
+            raise disk_is_full(disk, f"{needs}, {format_mib(free // _MIB)} is free; XFS and btrfs need none")
     argv = (find_tool("cp"), *_CLONE_OPTIONS[backend], "--no-preserve=mode", str(base), str(disk))
     run(argv, deadline_s=_CLONE_DEADLINE_S)
 
