@@ -79,9 +79,9 @@ def undo(request: UndoRequest, ctx: StageContext) -> None:
 
 
 def _clone(base: Path, disk: Path, backend: str) -> None:
-    """Make ``disk`` of the base, its holes kept. Where it does not fit, it is said before anything is written.
+    """Make ``disk`` of the base, its holes kept.
 
-    StageFailedError then, with both sizes.
+    StageFailedError, with both sizes and before anything is written, where a copy would not fit.
     """
     if backend not in _CLONE_OPTIONS:
         raise InvalidInputError(
