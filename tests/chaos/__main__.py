@@ -1,6 +1,6 @@
 """``make chaos``: kill the farm's services at every point, then at random, and look for what is wrong.
 
-It brings up one farm, in namespaces and directories of its own, and leaves nothing. Exit status 1 when a
+It brings up farms, each in namespaces and directories of its own, and leaves nothing. Exit status 1 when a
 cell of the matrix, or the random schedule, was not as it is to be.
 """
 
@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import chaos_run
+import side_by_side
 from report import as_json, failures_text, matrix_text
 
 
@@ -23,10 +24,11 @@ def main() -> int:
     started = time.monotonic()
 
     def say(text: str) -> None:
-        print(f"{time.monotonic() - started:7.1f} s  {text}", file=sys.stderr, flush=True)
+        chaos_run.say_since(started, text)
 
-    say(f"seed {options.seed}")
-    result = chaos_run.run(
+    say(f"seed {options.seed}, {options.farms} farms side by side")
+    result = side_by_side.run(
+        options.farms,
         seed=options.seed,
         kills=options.kills,
         cells=options.cells,
@@ -37,9 +39,9 @@ def main() -> int:
     print(matrix_text(result.verdicts))
     if result.verdicts:
         bad = sum(1 for verdict in result.verdicts if verdict.wrong)
-        print(f"\n{len(result.verdicts)} cells, {bad} of them not as they should be")
-    if result.schedule:
-        print(f"\n{result.schedule}")
+        print(f"\n{len(result.verdicts)} cells in {result.kills} kills, {bad} of them not as they should be")
+    if told := result.tally.text():
+        print(f"\n{told}")
     print(f"\n{result.recoveries.text()}")
     if failed := failures_text(result.verdicts, result.left):
         print(f"\nNOT AS IT SHOULD BE (seed {options.seed}):\n{failed}")
@@ -47,6 +49,7 @@ def main() -> int:
         said = {
             "seed": options.seed,
             "cells": as_json(result.verdicts),
+            "kills": {"matrix": result.kills, "at random": result.tally.kills},
             "left": result.left,
             "recoveries": result.recoveries.rows(),
         }
@@ -58,6 +61,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="of the random schedule")
     parser.add_argument("--kills", type=int, default=100, help="in the random schedule (0: none)")
+    parser.add_argument("--farms", type=int, default=2, help="side by side, each of its own seed at random")
     parser.add_argument("--cells", type=int, help="only so many cells of the matrix (0: none)")
     parser.add_argument("--only", default="", help="only cells whose title has this text")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there as well")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import sys
+import time
+import traceback
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from batch import Verdict
 from cells import Cell
@@ -13,15 +16,29 @@ from chaos_farm import chaos_farm
 from matrix import Matrix, sample
 from recovery import Recoveries
 from schedule import Schedule
+from share import WHOLE, Share
+from tally import Tally
+
+Say = Callable[[str], None]
 
 
-class Result(NamedTuple):
-    """What came of it. ``left`` is what was there, or missing, once all was over."""
+@dataclass
+class Result:
+    """What came of it. ``left`` is what was there, or missing, once all was over; ``kills`` the matrix's."""
 
-    verdicts: list[Verdict]
-    left: list[str]
-    schedule: str
-    recoveries: Recoveries
+    verdicts: list[Verdict] = field(default_factory=list)
+    kills: int = 0
+    left: list[str] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+    recoveries: Recoveries = field(default_factory=Recoveries)
+
+    def absorb(self, other: Result) -> None:
+        """Add what came of it on another farm."""
+        self.verdicts += other.verdicts
+        self.kills += other.kills
+        self.left += other.left
+        self.tally.add(other.tally)
+        self.recoveries.absorb(other.recoveries)
 
 
 def run(
@@ -31,22 +48,39 @@ def run(
     cells: int | None,
     only: str = "",
     logs: Path | None = None,
-    say: Callable[[str], None],
+    share: Share = WHOLE,
+    say: Say,
 ) -> Result:
-    """Run it and return what came of it. ``cells`` of the matrix (None: all), and ``kills`` at random."""
-    recoveries = Recoveries()
-    with chaos_farm() as farm:
-        matrix, schedule = Matrix(farm, recoveries, say), Schedule(farm, seed, recoveries, say)
-        try:
-            say("counting the points of every pipeline, without a kill")
-            matrix.count()
-            matrix.run(_chosen(matrix, seed, cells, only))
-            matrix.finish()
-            schedule.run(kills)
-        finally:
-            if logs:
-                shutil.copytree(farm.box.settings.state_dir / "logs", logs, dirs_exist_ok=True)
-    return Result(matrix.verdicts, matrix.left + schedule.wrong, schedule.text(), recoveries)
+    """Run it and return what came of it. ``cells`` of the matrix (None: all), and ``kills`` at random.
+
+    A run that breaks off says so among what is left: what it has found until then is told all the same.
+    """
+    result = Result()
+    try:
+        with chaos_farm() as farm:
+            matrix = Matrix(farm, result.recoveries, say)
+            schedule = Schedule(farm, seed + share.number, result.recoveries, say)
+            result.verdicts, result.left, result.tally = matrix.verdicts, matrix.left, schedule.tally
+            try:
+                say("counting the points of every pipeline, without a kill")
+                matrix.count()
+                matrix.run([cell for cell in _chosen(matrix, seed, cells, only) if share.has(cell.title)])
+                matrix.finish()
+                schedule.run(share.part(kills))
+            finally:
+                result.kills = matrix.kills
+                result.left += schedule.wrong
+                if logs:
+                    shutil.copytree(farm.box.settings.state_dir / "logs", logs, dirs_exist_ok=True)
+    except Exception:
+        say(traceback.format_exc())
+        result.left += ["the run broke off:", *traceback.format_exc().splitlines()]
+    return result
+
+
+def say_since(began: float, text: str) -> None:
+    """Print how far a run is that began then (seconds of the monotonic clock)."""
+    print(f"{time.monotonic() - began:7.1f} s  {text}", file=sys.stderr, flush=True)
 
 
 def _chosen(matrix: Matrix, seed: int, count: int | None, only: str) -> list[Cell]:

@@ -16,8 +16,10 @@ class Recoveries:
         """Remember one recovery."""
         self._seconds.setdefault(kind, []).append(seconds)
 
-    def __len__(self) -> int:
-        return sum(map(len, self._seconds.values()))
+    def absorb(self, others: Recoveries) -> None:
+        """Remember those of another farm as well."""
+        for kind, seconds in others._seconds.items():
+            self._seconds.setdefault(kind, []).extend(seconds)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a row for each kind of kill: how many, the median and the worst (seconds)."""

@@ -56,6 +56,7 @@ def as_json(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
             **verdict.cell.place._asdict(),
             "at": verdict.cell.at,
             "killed": list(verdict.cell.victims),
+            "guest": verdict.cell.guest,
             "wrong": list(verdict.wrong),
             "recovered_s": verdict.recovered_s,
         }

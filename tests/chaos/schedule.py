@@ -7,10 +7,8 @@ state) is as it should be; that nothing is lost or left, and no record untrue, i
 from __future__ import annotations
 
 import random
-import textwrap
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -22,6 +20,7 @@ from netns import inside
 from recovery import Recoveries
 from small_disk import filled
 from snapshot import snapshot
+from tally import Tally
 from truth import untrue
 
 from banger.contracts.errors import BangerError
@@ -90,7 +89,7 @@ def faults(seed: int) -> Iterator[Fault]:
 
 
 class Schedule:
-    """One run of it. ``wrong`` has what was not as it is to be, ``text`` what is told of it."""
+    """One run of it. ``wrong`` has what was not as it is to be, ``tally`` what was done."""
 
     def __init__(self, farm: ChaosFarm, seed: int, recoveries: Recoveries, say: Say) -> None:
         self._farm = farm
@@ -98,8 +97,7 @@ class Schedule:
         self._recoveries = recoveries
         self._orders = [operations(seed, number) for number in range(CLIENTS)]
         self._faults = faults(seed)
-        self._did: Counter[tuple[str, str]] = Counter()
-        self._happened: Counter[str] = Counter()
+        self.tally = Tally()
         self._kills: list[Killed] = []
         self._over = threading.Event()
         self._lock = threading.Lock()
@@ -110,21 +108,8 @@ class Schedule:
         before = snapshot(self._farm.box)
         while len(self._kills) < kills and len(self.wrong) < 100:
             self._round(min(kills, len(self._kills) + KILLS_A_ROUND), before)
-            told = f"{len(self._kills)}/{kills} kills at random, {self._did.total()} operations"
+            told = f"{len(self._kills)}/{kills} kills at random, {self.tally.did.total()} operations"
             self._say(f"{told}, {len(self.wrong)} lines of what is wrong")
-
-    def text(self) -> str:
-        """Return what was done, in a few lines."""
-        if not self._kills:
-            return ""
-        happened = ", ".join(f"{count} {what}" for what, count in sorted(self._happened.items()))
-        lines = textwrap.wrap(f"AT RANDOM  {happened}", 110, subsequent_indent=" " * 11)
-        lines += ["", f"{'OPERATION':<16} {'DONE':>6}   NOT DONE"]
-        for verb in _VERBS:
-            others = {what: count for (v, what), count in self._did.items() if v == verb and what != "done"}
-            told = ", ".join(f"{count} {what}" for what, count in sorted(others.items())) or "-"
-            lines += [f"{verb:<16} {self._did[verb, 'done']:>6}   {told}"]
-        return "\n".join(lines)
 
     def _round(self, kills: int, before: set[str]) -> None:
         self._over.clear()
@@ -136,7 +121,7 @@ class Schedule:
         for client in clients:
             client.start()
         try:
-            while len(self._kills) < kills or self._did.total() < OPERATIONS_A_KILL * kills:
+            while len(self._kills) < kills or self.tally.did.total() < OPERATIONS_A_KILL * kills:
                 self._fault(next(self._faults), enough=len(self._kills) >= kills)
         finally:
             self._over.set()
@@ -152,11 +137,11 @@ class Schedule:
     def _fault(self, fault: Fault, *, enough: bool) -> None:
         time.sleep(fault.pause_s)
         if fault.kind == "disk":
-            self._happened["full disks"] += 1
+            self.tally.happened["full disks"] += 1
             with filled(self._farm.box.settings.state_dir):
                 time.sleep(fault.lasts_s)
         elif fault.kind == "clock":
-            self._happened["clock steps"] += 1
+            self.tally.happened["clock steps"] += 1
             clock.step(self._farm.clock, fault.step_s)
             time.sleep(fault.lasts_s)
             clock.step(self._farm.clock, 0)
@@ -165,7 +150,8 @@ class Schedule:
             if stays(lambda: sorted(set(services) - self._farm.pids().keys()), PROMISED_S):
                 raise AssertionError(f"not back after a minute: {control.status(self._farm.box.settings)}")
             self._kills.append(self._farm.kill(*services))
-            self._happened[f"kills of {' and '.join(services)}"] += 1
+            self.tally.kills += 1
+            self.tally.happened[f"kills of {' and '.join(services)}"] += 1
 
     # --- what is done ----------------------------------------------------------------------------
 
@@ -184,7 +170,7 @@ class Schedule:
                     outcome = "broken"
                     self.wrong.append(f"a client broke in {operation}: {error!r}")
                 with self._lock:
-                    self._did[operation.verb, outcome] += 1
+                    self.tally.did[operation.verb, outcome] += 1
             farm.redis.close()
 
     # --- what came of it -------------------------------------------------------------------------
