@@ -26,6 +26,7 @@ def examine(facts: Facts) -> list[Check]:
             if facts.redis.problem
             else (redis_policy(facts), redis_append_only(facts), queues(facts), trouble(facts))
         ),
+        *redis_cut(facts),
     ]
 
 
@@ -268,6 +269,16 @@ def redis_append_only(facts: Facts) -> Check:
     if found == "yes":
         return ok(name, found, meaning)
     return warn(name, found, meaning, "redis-cli CONFIG SET appendonly yes, and in its file")
+
+
+def redis_cut(facts: Facts) -> Iterator[Check]:
+    """Had Redis' file to be cut before its start? Nothing is said where it had not."""
+    if facts.damaged_aof is None:
+        return
+    path, since = facts.damaged_aof
+    meaning = "what Redis was told last is lost; hosts tell it their VMs again, jobs and events they cannot"
+    remedy = f"`banger reconcile`, and when all is well: rm {path}"
+    yield warn("Redis' file", f"was damaged, and cut on {since}; {path} is as it was", meaning, remedy)
 
 
 def _whom_to_ask(facts: Facts) -> str:

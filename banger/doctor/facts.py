@@ -17,6 +17,9 @@ class Tool(NamedTuple):
 
 TOOLS = (
     Tool("redis-server", "redis-server", ("--version",), "the embedded farm's Redis"),
+    Tool(
+        "redis-check-aof", "redis-tools", ("--version",), "mends the embedded Redis' files before its start"
+    ),
     Tool("qemu-system-x86_64", "qemu-system-x86", ("--version",), "runs the VMs"),
     Tool("nft", "nftables", ("--version",), "filters guests' packets, and NAT"),
     Tool("ip", "iproute2", ("-V",), "shows links and routes"),
@@ -34,7 +37,7 @@ TOOLS = (
     Tool("zstd", "zstd", ("--version",), "unpacks kernels", for_images=True),
     Tool("dmsetup", "dmsetup", ("--version",), "system disks by dm-snapshot"),
 )
-OPTIONAL_TOOLS = frozenset({"dmsetup", "ip"})
+OPTIONAL_TOOLS = frozenset({"dmsetup", "ip", "redis-check-aof"})
 
 
 class RedisFacts(NamedTuple):
@@ -88,7 +91,8 @@ class Facts(NamedTuple):
 
     ``vm_uids``: the first of them, and whose some of them are already. ``sealing``: why root would not do
     what this host's worker asks, None where there is nothing to say. ``trouble``: VMs in error, lost ones
-    and late jobs, in words.
+    and late jobs, in words. ``damaged_aof``: what had to be cut of
+    Redis' file, as it was, and since when.
     """
 
     root: bool
@@ -113,4 +117,5 @@ class Facts(NamedTuple):
     own_redis: bool
     trouble: tuple[str, ...] = ()
     sealing: str | None = None
+    damaged_aof: tuple[str, str] | None = None
     installation: InstallFacts | None = None

@@ -10,6 +10,7 @@ import re
 import shutil
 import socket
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from banger.doctor.facts import TOOLS, DiskFacts, Facts, InstallFacts, KvmFacts,
 from banger.doctor.ownership import ask_owner
 from banger.embedded.account import worker_account
 from banger.embedded.paths import farm_paths
+from banger.embedded.redis_server import damaged_aof
 from banger.images.catalogue import Catalogue
 from banger.jobs import deadline_at
 from banger.records import Records
@@ -71,6 +73,7 @@ def gather(settings: Settings) -> Facts:
         wanted_accelerator=settings.accelerator,
         own_redis=settings.redis_url is None,
         sealing=_sealing(settings) if root else None,
+        damaged_aof=_damaged_aof(settings) if root else None,
         installation=_installation(settings),
     )
 
@@ -195,6 +198,15 @@ def _sealing(settings: Settings) -> str | None:
     except BangerError as error:
         return f"{error.brief} {error.details}".replace("\n", " ").strip()
     return ""
+
+
+def _damaged_aof(settings: Settings) -> tuple[str, str] | None:
+    path = damaged_aof(farm_paths(settings).redis)
+    try:
+        since = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    except FileNotFoundError:
+        return None
+    return str(path), f"{since:%Y-%m-%d %H:%M} UTC"
 
 
 def _installation(settings: Settings) -> InstallFacts | None:

@@ -43,7 +43,7 @@ def farm_plan(settings: Settings, credentials: Credentials, covers: tuple[Cover,
     """Return all that this farm runs, in starting order. No Redis where one is configured."""
     embedded = settings.redis_url is None
     services = (
-        *((_redis(settings, credentials),) if embedded else ()),
+        *((_redis(settings, credentials, covers),) if embedded else ()),
         _worker(settings, credentials, covers),
         _root_worker(settings, credentials),
         _flower(settings, credentials, covers),
@@ -58,10 +58,11 @@ def farm_plan(settings: Settings, credentials: Credentials, covers: tuple[Cover,
     )
 
 
-def _redis(settings: Settings, credentials: Credentials) -> Service:
+def _redis(settings: Settings, credentials: Credentials, covers: tuple[Cover, ...]) -> Service:
+    argv = (*redis_mending_argv(settings), *redis_argv(settings))
     return Service(
         name="redis",
-        argv=as_user(settings.worker_user, redis_argv(settings)),
+        argv=covered_argv(as_user(settings.worker_user, argv), covers, farm_paths(settings).staging),
         env=ENVIRONMENT,
         user=settings.worker_user,
         log=farm_paths(settings).log("redis"),
@@ -119,6 +120,11 @@ def _flower(settings: Settings, credentials: Credentials, covers: tuple[Cover, .
 def redis_argv(settings: Settings) -> tuple[str, ...]:
     """Return what runs the farm's own Redis."""
     return (find_tool("redis-server"), str(farm_paths(settings).redis_config))
+
+
+def redis_mending_argv(settings: Settings) -> tuple[str, ...]:
+    """Return what mends the files of the farm's own Redis, and then becomes what is appended, if anything."""
+    return (sys.executable, "-m", "banger.embedded.redis_server", str(farm_paths(settings).redis))
 
 
 def worker_argv(settings: Settings) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from banger.embedded.services import (
     WORKER_STOP_S,
     flower_argv,
     redis_argv,
+    redis_mending_argv,
     root_worker_argv,
     worker_argv,
 )
@@ -31,6 +32,8 @@ FLOWER_USER = "banger-flower"
 DRIVERS = ("tun", "loop", "dm-mod", "dm-snapshot")
 MORE_TO_STOP_S = 4  # than the supervisor gives: systemd has nothing else to wait for
 _DESCRIPTORS = 65_536
+# Which it calls whatever it is asked; without a capability there is none to be set.
+_SETPRIV = Setting("SystemCallFilter", "capset", "setpriv, by which tools die with who started them")
 
 
 class Unit(NamedTuple):
@@ -70,10 +73,14 @@ def _redis(settings: Settings) -> Unit:
         # Ready when it has loaded what it remembers: whoever comes after can ask it at once.
         (*redis_argv(settings), "--supervised", "systemd"),
         kind="notify",
+        before=redis_mending_argv(settings),
         user=REDIS_USER,
         stop_s=REDIS_STOP_S,
-        settings=hardening.unprivileged(
-            writable=(paths.redis, paths.redis_socket.parent), addresses=("localhost",)
+        settings=(
+            *hardening.unprivileged(
+                writable=(paths.redis, paths.redis_socket.parent), addresses=("localhost",)
+            ),
+            _SETPRIV,
         ),
     )
 
@@ -120,8 +127,7 @@ def _worker(settings: Settings, near: Sequence[str], *, own_redis: bool) -> Unit
             ),
             # Celery lets what runs come to its end; what is left then, an ssh to a guest perhaps, is killed.
             Setting("KillMode", "mixed", "commands in guests are not ended by the first signal"),
-            # Which it calls whatever it is asked; without a capability there is none to be set.
-            Setting("SystemCallFilter", "capset", "setpriv, by which tools die with the worker"),
+            _SETPRIV,
         ),
         # The rest it reads from the configuration; this one is decided here, with root's policy.
         environment=(("BANGER_DISK_BACKEND", settings.disk_backend),),
@@ -163,6 +169,7 @@ def _service(
     stop_s: int,
     settings: Iterable[Setting],
     kind: str = "exec",
+    before: tuple[str, ...] = (),
     own_redis: bool = False,
     after: tuple[str, ...] = (),
     environment: tuple[tuple[str, str], ...] = (),
@@ -179,6 +186,7 @@ def _service(
         ("Type", kind),
         ("User", user),
         ("Group", user),
+        *([("ExecStartPre", command_line(before))] if before else []),
         ("ExecStart", command_line(argv)),
         *_environment(name, secrets=kind != "notify"),
         *(("Environment", f"{key}={value}") for key, value in environment),

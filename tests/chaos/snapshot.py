@@ -52,7 +52,7 @@ def _files(box: Box) -> Iterator[str]:
         for name in (*names, *files):
             path = Path(directory, name)
             short = str(path.relative_to(box.root))
-            if short.startswith(("apps/", "chaos/", "redis/")):
+            if short.startswith(("apps/", "chaos/")):
                 continue
             if _OF_THE_FARM.match(short) and not name.endswith(".new"):
                 continue

@@ -20,7 +20,13 @@ from banger.contracts.states import State
 from banger.embedded.credentials import decide, load
 from banger.embedded.plan import Plan, Service
 from banger.embedded.ports import Ports
-from banger.embedded.services import flower_argv, redis_argv, root_worker_argv, worker_argv
+from banger.embedded.services import (
+    flower_argv,
+    redis_argv,
+    redis_mending_argv,
+    root_worker_argv,
+    worker_argv,
+)
 from banger.settings import Settings, load_settings
 from banger.shell import find_tool
 from banger.system import places
@@ -43,7 +49,7 @@ def confined(plan: Plan, settings: Settings) -> Plan:
         text = unit.text.replace("User=banger-redis", "User=banger")
         (directory / unit.name).write_text(text.replace("User=banger-flower", "User=banger"))
     argvs = {
-        "redis": (places.REDIS, redis_argv(settings)),
+        "redis": (places.REDIS, (*redis_mending_argv(settings), *redis_argv(settings))),
         "worker": (places.WORKER, worker_argv(settings)),
         "root-worker": (places.ROOT_WORKER, root_worker_argv(settings)),
         "flower": (places.FLOWER, flower_argv(credentials)),

@@ -86,6 +86,12 @@ def test_a_healthy_host_has_nothing_to_mend() -> None:
         ),
         ("Redis maxmemory-policy", {"redis": RedisFacts("", "", "7", None, None)}, "warn", "unknown"),
         ("Redis appendonly", {"redis": RedisFacts("", "", "7", "noeviction", "no")}, "warn", "no"),
+        (
+            "Redis' file",
+            {"damaged_aof": ("/s/damaged.aof", "2026-01-02 03:04 UTC")},
+            "warn",
+            "was damaged, and cut on 2026-01-02 03:04 UTC; /s/damaged.aof is as it was",
+        ),
         ("VMs and jobs", {"trouble": ("VM dev is error",)}, "warn", "VM dev is error"),
         ("VMs and jobs", {"trouble": ("a", "b", "c", "d", "e", "f", "g")}, "warn", "a; b; c; d; e; 2 more"),
         ("queues", {"served": {"a": True, "b": False}}, "fail", "nobody serves b"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import tomllib
 from pathlib import Path
 
@@ -44,6 +45,8 @@ def test_each_service_is_a_user_of_its_own_and_only_two_are_root() -> None:
         places.FLOWER: "User=banger-flower",
     }
     assert "User=banger-redis" in lines(plan, places.REDIS)
+    mending = f"ExecStartPre={sys.executable} -m banger.embedded.redis_server "
+    assert any(line.startswith(mending) for line in lines(plan, places.REDIS))
     assert {user.name for user in plan.users} == {"banger", "banger-redis", "banger-flower"}
 
 
