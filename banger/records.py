@@ -9,6 +9,7 @@ A record is changed only here and by the journal's scripts, each one atomic. The
     banger:job:JOB:cancel   string  there when it is to stop
     banger:name:NAME        string  the id of the VM with this name
     banger:host:HOST:leases hash    VM id -> slot:memory_mib:vcpus
+    banger:host:HOST:seat   hash    the machine that serves under this name
     banger:hosts            hash    host -> what it last said of itself
     banger:inventory:HOST   string  the VMs that root finds on it
     banger:reconcile:LOOK   hash    host -> what it found when it was asked to look
@@ -55,6 +56,7 @@ from banger.contracts.journal import (
 )
 from banger.contracts.names import FIRST_SLOT, is_id
 from banger.contracts.queues import CONTROL, work_queue
+from banger.contracts.seat import seat_key
 from banger.contracts.spec import VmSpec
 from banger.contracts.states import State
 from banger.events import event_json
@@ -490,6 +492,10 @@ class Records:
     def knows_host(self, name: str) -> bool:
         """Tell whether this host has joined; one that Redis has forgotten has not."""
         return bool(self.redis.hget(HOSTS, name))
+
+    def seat(self, host: str) -> dict[str, str]:
+        """Return which machine serves under a host's name, as ``banger.contracts.seat`` writes it."""
+        return dict(self.redis.hgetall(seat_key(host)))
 
     def inventory(self, host: str) -> Inventory | None:
         """Return what root finds on a host; None where it has not said so for a while."""

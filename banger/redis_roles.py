@@ -18,6 +18,7 @@ from banger.contracts.broker import Role, unacked_key, user_name
 from banger.contracts.inventory import inventory_key
 from banger.contracts.journal import FARM_EVENTS, leases_key, serving_key
 from banger.contracts.queues import CONTROL, root_queue, work_queue
+from banger.contracts.seat import seat_key
 from banger.findings import report_key
 
 _ANY = "*"
@@ -26,7 +27,10 @@ _JOBS = "banger:job:*"  # jobs, what they print, and wishes to cancel
 _NAMES = "banger:name:*"
 _HOSTS = "banger:hosts"
 _REPORTS = report_key(_ANY)
-_RECORDS = (_VMS, _JOBS, _NAMES, _HOSTS, _REPORTS, leases_key(_ANY), serving_key(_ANY), FARM_EVENTS)
+_RECORDS = (
+    *(_VMS, _JOBS, _NAMES, _HOSTS, _REPORTS, FARM_EVENTS),
+    *(leases_key(_ANY), seat_key(_ANY), serving_key(_ANY)),
+)
 
 _DEADLINES = "_kombu.binding_deadlines"
 _FLOWERS_ANSWERS = "reply.flowernull.pidbox"
@@ -151,14 +155,15 @@ def _worker(host: str) -> tuple[Grant, ...]:
         Grant(
             "run the scripts that reserve, begin, claim and settle; any host's worker places VMs on any host",
             "eval time",
-            keys=(_VMS, _JOBS, _NAMES, leases_key(_ANY), FARM_EVENTS),
+            keys=(_VMS, _JOBS, _NAMES, leases_key(_ANY), seat_key(host), FARM_EVENTS),
         ),
+        _seat(host),
         Grant(
             "write records and jobs", "hset hdel hincrby hexists hget del expire persist", keys=(_VMS, _JOBS)
         ),
         Grant("cancel what outlived its time", "set", writes=(f"{_JOBS}:cancel",)),
         Grant("take and free names", "set get del", keys=(_NAMES,)),
-        Grant("take and free slots", "hset hvals hgetall hdel", keys=(leases_key(_ANY),)),
+        Grant("take and free slots", "hset hvals hgetall hdel hlen", keys=(leases_key(_ANY),)),
         Grant("tell timelines and what commands print", "xadd", writes=(_VMS, _JOBS, FARM_EVENTS)),
         Grant("say what its host has", "hset", writes=(_HOSTS,)),
         Grant("answer who asks what there is", "hset expire", writes=(_REPORTS,)),
@@ -178,8 +183,10 @@ def _root(host: str) -> tuple[Grant, ...]:
         Grant(
             "claim and settle steps; names and slots are freed by workers alone",
             "eval time",
-            keys=(_VMS, _JOBS, leases_key(host), FARM_EVENTS),
+            keys=(_VMS, _JOBS, leases_key(host), seat_key(host), FARM_EVENTS),
         ),
+        _seat(host),
+        Grant("not take it where VMs are on its holder", "hlen", reads=(leases_key(host),)),
         Grant(
             "report on records and jobs",
             "hset hdel hincrby hexists hget exists expire del",
@@ -196,6 +203,10 @@ def _root(host: str) -> tuple[Grant, ...]:
             writes=(audit_key(host),),
         ),
     )
+
+
+def _seat(host: str) -> Grant:
+    return Grant("be the one machine of its host's name", "hmget hset hdel", keys=(seat_key(host),))
 
 
 def _flower() -> tuple[Grant, ...]:

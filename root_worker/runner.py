@@ -16,6 +16,7 @@ from banger.contracts.names import new_id
 from banger.contracts.overdue import AtWork, WatchedJournal
 from banger.contracts.queues import root_queue
 from banger.contracts.runner import Next, run_step
+from banger.contracts.seat import Seat
 from banger.contracts.tickets import Claims
 from root_worker.door import Door
 from root_worker.host import RootHost
@@ -37,6 +38,7 @@ class RootRunner:
         self._client = client
         self._stopping = threading.Event()
         self._incarnation = new_id()
+        self._seat = Seat(client, host.policy.host, host.paths)
         self._stock = Stock(host, self._incarnation)
         self._at_work: AtWork = {}
         self._effects = {key: partial(effect, host=host) for key, effect in EFFECTS.items()}
@@ -63,6 +65,7 @@ class RootRunner:
     def start(self, **_: Any) -> None:
         """Begin to say that root is there, once no other process is: what that had begun is ours then."""
         take(self._host.policy.paths.registry / ".worker.lock")  # for life
+        self._seat.wait(self._stopping)
         threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True).start()
 
     def stop(self, **_: Any) -> None:
@@ -80,6 +83,7 @@ class RootRunner:
 
     def _beat(self) -> None:
         self._host.registry.keep_ballast()  # before Redis, which may need it
+        self._seat.keep()
         self._journal().give_up()
         host, client = self._host.policy.host, self._client()
         self._door.keys()  # who cannot read whom to trust serves nobody, and says so

@@ -18,6 +18,7 @@ from banger.contracts.overdue import WatchedJournal
 from banger.contracts.queues import BEGIN, CONTROL, UNWIND, Direction, work_queue
 from banger.contracts.requests import StageRequest
 from banger.contracts.runner import Effect, Next, run_step
+from banger.contracts.seat import Seat
 from banger.contracts.states import State
 from banger.dispatch import dispatch, send
 from banger.output import JobOutput
@@ -59,6 +60,7 @@ class Farmhand:
         self.host = WorkHost(
             settings.host, settings.paths, settings.network, settings.uid_base, settings.disk_backend
         )
+        self.seat = Seat(lambda: self.records.redis, self.host.name, self.host.paths)
         self.rings = Rings()
         self.reboot = Reboot(self.host.paths)
         self.reconciler = Reconciler(self)
@@ -140,9 +142,11 @@ class Farmhand:
     def start(self) -> None:
         """Begin to say that this host is there, and to look after its jobs.
 
-        Not before another worker of this host has ended: what that had begun is ours then.
+        Not before another worker of this host has ended: what that had begun is ours then. Nor while another
+        machine serves under this host's name: its VMs are not here, and ours are not there.
         """
         hold_for_life(self.host.paths.vms / ".worker.lock")
+        self.seat.wait(self.host.stopping)
         for name, every_s, body in (
             ("heartbeat", _HEARTBEAT_S, self._beat_when_root_does),
             ("reconcile", _RECONCILE_S, self.reconciler.look),
@@ -169,6 +173,7 @@ class Farmhand:
         are taken before anything is placed here. False while root has not said what those are.
         """
         private_key(self.host.paths)
+        self.seat.keep()
         if not self.records.knows_host(self.host.name) and not restore(self):
             return False
         self.records.publish_host(describe_host(self.settings))

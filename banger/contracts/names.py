@@ -137,6 +137,11 @@ class HostPaths(NamedTuple):
         return self.state / "ticket.key"
 
     @property
+    def host_id(self) -> Path:
+        """The random id that this machine was given at its first start: root's, readable by all."""
+        return self.state / "host.id"
+
+    @property
     def verified(self) -> Path:
         """What the worker has seen of images' digests, so that it reads each file once."""
         return self.state / "verified"

@@ -20,6 +20,7 @@ from banger.accelerator import probe
 from banger.connection import connect
 from banger.contracts.errors import BangerError, ConflictError, UnavailableError
 from banger.contracts.queues import CONTROL, root_queue, work_queue
+from banger.contracts.seat import refused
 from banger.embedded import credentials, layout, owner
 from banger.embedded import logs as log_files
 from banger.embedded.account import worker_account
@@ -39,6 +40,7 @@ __all__ = ["LogLine", "down", "logs", "status", "up"]
 
 UP_DEADLINE_S = 60.0
 SERVED_DEADLINE_S = 5.0
+SEAT_DEADLINE_S = 20.0  # after a reboot the seat is free in 12
 DOWN_DEADLINE_S = 20.0
 MAX_FAILED_STARTS = 2
 POLL_S = 0.05
@@ -63,6 +65,7 @@ def up(
     with _one_at_a_time(settings):
         if holder(farm_paths(settings).lock_file) is not None:
             layout.write_policy(settings)
+            layout.ensure_host_id(settings)
             network.ensure(settings)
             return _served(settings, _wait_until_ready(settings, progress))
         # A supervisor that was killed has left what it said last, and its services died with it.
@@ -184,10 +187,18 @@ def _served(settings: Settings, status: FarmStatus) -> FarmStatus:
     return status
 
 
+def _taken(settings: Settings) -> ConflictError | None:
+    """Return why the workers wait where another machine serves under this host's name."""
+    with contextlib.suppress(UnavailableError), contextlib.closing(connect(settings.redis("cli"))) as client:
+        return refused(settings.host, settings.paths, Records(client).seat(settings.host))
+    return None
+
+
 def _wait_until_ready(settings: Settings, progress: Callable[[str], None]) -> FarmStatus:
     said: dict[str, str] = {}
-    deadline = time.monotonic() + UP_DEADLINE_S
+    began = time.monotonic()
     while True:
+        waited_s = time.monotonic() - began
         now = status(settings)
         for one in now.services:
             if said.get(one.name) != one.state:
@@ -195,8 +206,11 @@ def _wait_until_ready(settings: Settings, progress: Callable[[str], None]) -> Fa
                 progress(f"{one.name}: {one.state}")
         if now.ready:
             return now
+        if waited_s > SEAT_DEADLINE_S and (taken := _taken(settings)):
+            down(settings)
+            raise taken
         failed = [one for one in now.services if one.restarts >= MAX_FAILED_STARTS and one.state != "running"]
-        if failed or now.pid is None or time.monotonic() > deadline:
+        if failed or now.pid is None or waited_s > UP_DEADLINE_S:
             missing = failed or [one for one in now.services if one.state not in ("running", "external")]
             words = _last_words(settings, missing[0].name if missing else "supervisor")
             down(settings)

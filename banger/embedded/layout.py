@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from banger import ticket_keys
+from banger.contracts.names import new_id
 from banger.contracts.policy import Policy
 from banger.contracts.tickets import TicketKey
 from banger.embedded.account import as_user, worker_account
@@ -42,6 +43,7 @@ def prepare(settings: Settings, credentials: Credentials) -> None:
         mode=0o640,
     )
     write_policy(settings)
+    ensure_host_id(settings)
     ensure_ssh_key(settings)
 
 
@@ -73,6 +75,12 @@ def write_policy(settings: Settings) -> None:
     account, file = worker_account(settings), farm_paths(settings).policy
     keys = ticket_keys.ensure(settings.paths, file, account.pw_uid, account.pw_gid)
     write_private(file, policy(settings, keys).model_dump_json(indent=2), mode=0o644)
+
+
+def ensure_host_id(settings: Settings) -> None:
+    """Give this machine an id of its own, once: by it two hosts of one name are told apart."""
+    if not settings.paths.host_id.exists():
+        write_private(settings.paths.host_id, f"{new_id()}\n", mode=0o644)
 
 
 def policy(settings: Settings, keys: Sequence[TicketKey]) -> Policy:

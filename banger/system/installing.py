@@ -8,7 +8,7 @@ from pathlib import Path
 
 from banger import __version__, ticket_keys
 from banger.embedded.account import worker_account
-from banger.embedded.layout import ensure_ssh_key
+from banger.embedded.layout import ensure_host_id, ensure_ssh_key
 from banger.embedded.owner import hand_over
 from banger.embedded.paths import farm_paths
 from banger.settings import SYSTEM_FILE, Settings
@@ -48,6 +48,7 @@ def _make(what: Intent, before: Manifest | None, applied: list[Applied]) -> Iter
     account = worker_account(settings)
     policy = farm_paths(settings).policy
     keys = ticket_keys.ensure(settings.paths, policy, account.pw_uid, account.pw_gid)
+    ensure_host_id(settings)
     ensure_ssh_key(settings)
     wanted = what.plan(keys)
     for file in wanted.files:

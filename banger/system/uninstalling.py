@@ -70,7 +70,7 @@ def _was_changed(entry: MadeFile) -> bool:
 
 def _purge(settings: Settings, found: Manifest) -> Iterator[Done]:
     farm_paths(settings).installation.unlink(missing_ok=True)
-    for one in (settings.paths.ticket_key, settings.paths.accelerator):
+    for one in (settings.paths.ticket_key, settings.paths.host_id, settings.paths.accelerator):
         one.unlink(missing_ok=True)
     yield from applying.remove_directories(found.directories, (settings.state_dir, settings.run_dir))
     for user in found.users:

@@ -154,7 +154,7 @@ def _keys(box: Box) -> Iterator[str]:
         ttl = client.ttl(key)
         if ttl == -2 or re.match(r"banger[.:](serving|inventory|unacked)", key):
             continue
-        if re.match(r"banger:(hosts|events|audit.*)$|_kombu\.binding\.", key):
+        if re.match(r"banger:(hosts|events|audit.*|host:.*:seat)$|_kombu\.binding\.", key):
             continue  # the farm's own, and there for good
         if re.fullmatch(r"banger\.(work|root)\..*|banger\.control", key):
             yield f"queue {key} with {client.llen(key)} messages"

@@ -32,6 +32,9 @@ class LateRedis:
     def hset(self, key: str, mapping: dict[str, Any]) -> None:
         self.head = (key, mapping)
 
+    def eval(self, *_: Any) -> list[Any]:
+        return []  # the seat is free
+
     def set(self, key: str, value: str, ex: int) -> None:
         self.asked += 1
         if self.asked == 1:
@@ -48,6 +51,7 @@ def test_a_first_heartbeat_that_fails_is_not_the_last(
     monkeypatch.setattr(inventory, "LOOKS", {})
     policy = Policy(host="here", state_dir=tmp_path / "state", run_dir=tmp_path / "run")
     host = root_host(policy)
+    host.paths.host_id.write_text("0123456789ab")
     door = Door(policy, tuple, Ledger(tmp_path / "tickets"), Audit(tmp_path / "audit"))
     root = RootRunner(host, door, lambda: redis)
     root.start()
