@@ -21,7 +21,7 @@ _WILDCARDS = frozenset("*?[")
 def check_glob(pattern: str) -> str:
     """Return the pattern without ``./`` before it and ``/`` behind it.
 
-    InvalidInputError when it is empty, too long, absolute, climbs out by ``..``, or holds a control character.
+    InvalidInputError when it is empty, too long, absolute, climbs by ``..``, or has a control character.
     """
     parts = [part for part in pattern.split("/") if part not in ("", ".")]
     if not parts or len(pattern) > MAX_PATTERN or re.search(r"[\x00-\x1f\x7f]", pattern):
@@ -39,9 +39,9 @@ def check_glob(pattern: str) -> str:
 class Globs:
     """Some patterns as one question.
 
-    ``*``, ``?`` and ``[...]`` stay within one part of a path and match names with a leading dot too; ``**`` is
-    any number of directories, none included. A pattern that ends without a wildcard, or in ``/``, also means
-    everything below the directory of that name.
+    ``*``, ``?`` and ``[...]`` stay within one part of a path and match names with a leading dot too; ``**``
+    is any number of directories, none included. A pattern that ends without a wildcard, or in ``/``, also
+    means everything below the directory of that name.
     """
 
     def __init__(self, patterns: Sequence[str]) -> None:

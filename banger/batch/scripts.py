@@ -1,8 +1,8 @@
 """The shell scripts that a guest runs for a batch's job, as text. For busybox ash as for bash.
 
-A job's environment, its secrets in it, reaches the guest on ssh's stdin and rests in files of a tmpfs that root
-alone can read: never in a process's arguments, on either side. Everything else that is said here is a plan's
-own words, quoted, and the guest may do with them what it likes.
+A job's environment, its secrets in it, reaches the guest on ssh's stdin and rests in files of a tmpfs that
+root alone can read: never in a process's arguments, on either side. Everything else that is said here is a
+plan's own words, quoted, and the guest may do with them what it likes.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 def job_script(workdir: str, env: Mapping[str, str], setup: Sequence[str], run: Sequence[str]) -> str:
     """Return what RECEIVE_JOB takes: it carries out setup, then run, and ends as the first that fails ended.
 
-    Each command line is a shell of its own, as ``sh -e`` runs it: one of several lines stops at the first that
-    fails. ENV_FILE keeps the environment for ``debug_command``, AT_FILE says which command it is at, or
-    was at the end (``setup 2: pip install x``). Encode it as UTF-8 with ``surrogateescape``: values may be any
-    bytes. InvalidInputError for a variable that a shell cannot have.
+    Each command line is a shell of its own, as ``sh -e`` runs it: one of several lines stops at the first
+    that fails. ENV_FILE keeps the environment for ``debug_command``, AT_FILE says which command it is at, or
+    was at the end (``setup 2: pip install x``). Encode it as UTF-8 with ``surrogateescape``: values may be
+    any bytes. InvalidInputError for a variable that a shell cannot have.
     """
     exports = "".join(f"export {_variable(name)}={_quoted(value)}\n" for name, value in env.items())
     end = _delimiter(exports)
@@ -90,7 +90,7 @@ def parse_list(output: bytes) -> tuple[str, ...]:
 
 
 def pack_command(workdir: str) -> tuple[str, ...]:
-    """Return the guest command that makes a tar, on its stdout, of the files ``pack_names`` gives on its stdin.
+    """Return the guest command that makes a tar, on stdout, of the files that ``pack_names`` gives on stdin.
 
     Of many files it is several tars in a row: busybox's tar can neither read names nor append.
     """
