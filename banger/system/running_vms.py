@@ -1,29 +1,30 @@
-"""Which VMs run on this host? Root's registry knows their processes; the kernel, whether they live."""
+"""Which VMs run on this host? Root's registry knows their slots, the kernel what lives under a slot's uid."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-from pathlib import Path
+from contextlib import suppress
 
-from banger.contracts.names import HostPaths
+import psutil
+from pydantic import ValidationError
+
+from banger.contracts.names import slot
+from banger.contracts.registry import Entry
+from banger.settings import Settings
 
 
-def running_vms(paths: HostPaths) -> tuple[str, ...]:
-    """Return the ids of the VMs whose VMM lives. Needs root."""
-    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+def running_vms(settings: Settings) -> tuple[str, ...]:
+    """Return the ids of the VMs of which a process lives, be it the VMM or its keeper. Needs root."""
+    alive = _living_uids()
     found = []
-    for file in sorted(paths.registry.glob("*.json")):
-        with contextlib.suppress(ValueError, FileNotFoundError):
-            vmm = json.loads(file.read_bytes()).get("vmm")
-            if vmm and vmm["boot_id"] == boot_id and _started(vmm["pid"]) == vmm["start_ticks"]:
+    for file in sorted(settings.paths.registry.glob("*.json")):
+        with suppress(ValidationError, FileNotFoundError):
+            number = Entry.model_validate_json(file.read_bytes()).slot
+            if number is not None and slot(number, settings.network, settings.uid_base).uid in alive:
                 found.append(file.stem)
     return tuple(found)
 
 
-def _started(pid: int) -> int | None:
-    """Return when a process started (clock ticks since boot), None where there is none."""
-    try:
-        return int(Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[19])
-    except (FileNotFoundError, ProcessLookupError):
-        return None
+def _living_uids() -> set[int]:
+    """Return whom processes run as that are no zombies."""
+    seen = (process.info for process in psutil.process_iter(["uids", "status"]))
+    return {one["uids"].real for one in seen if one["uids"] and one["status"] != psutil.STATUS_ZOMBIE}

@@ -48,7 +48,7 @@ def uninstall(settings: Settings, *, purge: bool, force: bool) -> Iterator[Done]
 
 
 def _require_no_vms(settings: Settings, *, purge: bool, force: bool) -> None:
-    running = running_vms(settings.paths)
+    running = running_vms(settings)
     if running and (purge or not force):
         raise ConflictError(
             f"{len(running)} VMs run here: {', '.join(running[:5])}{', …' if len(running) > 5 else ''}",

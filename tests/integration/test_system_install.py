@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -12,6 +13,9 @@ from pathlib import Path
 
 import pytest
 from system_box import SystemBox, system_box
+
+from banger.contracts.registry import Entry
+from banger.settings import Settings
 
 pytestmark = pytest.mark.integration
 
@@ -281,20 +285,32 @@ def test_without_systemd_nothing_is_begun(box: SystemBox) -> None:
 
 def test_while_a_vm_runs_nothing_is_taken_away(box: SystemBox) -> None:
     box.good("system", "install")
-    entry = (
-        "ticks=$(sed 's/.*) //' /proc/self/stat | cut -d' ' -f20); "
-        "boot=$(cat /proc/sys/kernel/random/boot_id); "
-        'printf \'{"vmm": {"pid": %s, "start_ticks": %s, "boot_id": "%s"}}\' '
-        f"{box.pid} $(sed 's/.*) //' /proc/{box.pid}/stat | cut -d' ' -f20) $boot "
-        "> /var/lib/banger/registry/0123456789ab.json"
-    )
-    box.shell(entry)
-    for words in ((), ("--purge",), ("--purge", "--force")):
-        ended = box.banger("system", "uninstall", *words)
-        assert (ended.code, "0123456789ab" in ended.err) == (2, True), ended.err
-    assert not [line for line in box.told_systemd() if line.startswith(("stop", "disable"))]
-    box.good("system", "uninstall", "--force")
-    assert box.shell("ls /var/lib/banger/registry") == "0123456789ab.json"
+    entry = Entry(vm_id="0123456789ab", generation=1, slot=211, launched=1)
+    box.shell(f"echo '{entry.model_dump_json()}' > /var/lib/banger/registry/0123456789ab.json")
+    with living_as(Settings().uid_base + 211):
+        for words in ((), ("--purge",), ("--purge", "--force")):
+            ended = box.banger("system", "uninstall", *words)
+            assert (ended.code, "0123456789ab" in ended.err) == (2, True), ended.err
+        assert not [line for line in box.told_systemd() if line.startswith(("stop", "disable"))]
+        box.good("system", "uninstall", "--force")
+        assert box.shell("ls /var/lib/banger/registry") == "0123456789ab.json"
+        assert box.banger("system", "uninstall", "--purge").code == 2
+    box.good("system", "uninstall", "--purge")  # it is registered, and does not run
+
+
+@contextlib.contextmanager
+def living_as(uid: int) -> Iterator[None]:
+    """Have a process under a VM's uid, as a VMM is."""
+    argv = ("setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--", "cat")
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(b"x")
+        assert process.stdout.read(1) == b"x"  # it is that user by now
+        yield
+    finally:
+        process.communicate()
 
 
 @pytest.mark.parametrize("verb", ["up", "status", "logs", "down"])
