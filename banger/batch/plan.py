@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from banger.contracts.names import HostName
+from banger.contracts.names import HostName, is_label
 from banger.contracts.requests import Frozen, SizeMib
 
 MAX_JOBS = 10_000
@@ -44,6 +44,14 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _RESERVED_AXES = ("include", "exclude")
 
 JobKeep = Literal["never", "on-failure", "always"]
+
+
+def _batch_name(text: str) -> str:
+    if not is_label(text) or len(text) > MAX_NAME:
+        raise ValueError(
+            f"a batch's name is 1 to {MAX_NAME} of a-z, 0-9 and -, not beginning or ending with -"
+        )
+    return text
 
 
 def _variable(text: str) -> str:
@@ -120,7 +128,7 @@ AxisValue = Annotated[str, StringConstraints(max_length=256), AfterValidator(_wo
 Combination = Annotated[dict[Axis, AxisValue], Field(min_length=1, max_length=MAX_AXES)]
 ShardFile = Annotated[str, StringConstraints(max_length=1024, pattern=r"^\S+$"), AfterValidator(_below)]
 Patterns = Annotated[tuple[Pattern, ...], Field(max_length=MAX_PATTERNS)]
-BatchName = Annotated[str, StringConstraints(pattern=rf"^[a-z0-9]([a-z0-9-]{{0,{MAX_NAME - 2}}}[a-z0-9])?$")]
+BatchName = Annotated[str, AfterValidator(_batch_name)]
 
 
 def axis_variable(axis: str) -> str:
