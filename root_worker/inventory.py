@@ -33,7 +33,7 @@ class Stock:
         ]
         self._known |= {vm.vm_id: vm.slot for vm in vms}
         strange = living.keys() - self._known.values()
-        nobodys = [nobodys_process(pid, slot) for slot in strange for pid in living[slot]]
+        nobodys = [nobodys_process(pid, slot, self._host) for slot in strange for pid in living[slot]]
         return self._looked.having(at, vms, [*nobodys, *self._objects], self._known)
 
     def _look(self) -> None:

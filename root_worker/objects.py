@@ -16,7 +16,7 @@ from banger.contracts.inventory import Found, Kind, found_dm, found_id, found_lo
 from banger.contracts.names import NFT_TABLE, TAP_PREFIX, dm_name
 from banger.contracts.vmm_limits import LIMIT_FILES
 from root_worker.host import RootHost
-from root_worker.vmm import cgroups, processes
+from root_worker.vmm import cgroups
 
 _BLOCK_DEVICES = Path("/sys/block")
 
@@ -60,25 +60,17 @@ def _jails(host: RootHost) -> Iterator[Found]:
 def _cgroups(host: RootHost) -> Iterator[Found]:
     for controller in LIMIT_FILES:
         with suppress(FileNotFoundError):
-            for group in cgroups.group_of(controller, "")[0].iterdir():
-                if group.is_dir() and _is_ours(group, host):
+            for group in cgroups.group_of(host.paths, controller, "")[0].iterdir():
+                if group.is_dir():
                     yield found_id("cgroup", group.name, group.name)
 
 
-def _is_ours(group: Path, host: RootHost) -> bool:
-    """Tell whether no other farm's VM lives in a cgroup: all farms of a machine have theirs there."""
-    with suppress(OSError):  # it, or what lived in it, has gone
-        pids = map(int, (group / "cgroup.procs").read_text().split())
-        return all(host.policy.slot_of(processes.uid_of(pid)) is not None for pid in pids)
-    return False
-
-
-def nobodys_process(pid: int, slot: int) -> Found:
+def nobodys_process(pid: int, slot: int, host: RootHost) -> Found:
     """Return a process of a slot that is no VM's, and which VM's it once was, if that can be told."""
     said = []
     with suppress(OSError):  # it has ended
         said = [Path(f"/proc/{pid}", name).read_text(errors="replace") for name in ("cgroup", "cmdline")]
-    return Found(kind="process", name=str(pid), vm_id=vm_told(said, cgroups.PARENT), slot=slot)
+    return Found(kind="process", name=str(pid), vm_id=vm_told(said, host.paths.cgroups), slot=slot)
 
 
 def _attribute(device: Path, name: str) -> str:

@@ -239,6 +239,8 @@ def farm_box(
                 with inside(network):
                     delete_all(box)
                     control.down(made)
+                for group in Path("/sys/fs/cgroup").glob(f"**/{made.paths.cgroups}"):
+                    group.rmdir()
     finally:
         subprocess.run(["umount", root], check=True)
         shutil.rmtree(root)

@@ -142,6 +142,11 @@ class HostPaths(NamedTuple):
         return self.state / "host.id"
 
     @property
+    def cgroups(self) -> str:
+        """The cgroup that all VMs of this farm have theirs in, in each hierarchy: no two farms share it."""
+        return "banger" + str(self.state).replace("/", "-")
+
+    @property
     def verified(self) -> Path:
         """What the worker has seen of images' digests, so that it reads each file once."""
         return self.state / "verified"

@@ -45,7 +45,7 @@ def undo(request: UndoRequest, host: RootHost, entry: Entry) -> None:
     """Kill the VMM, prove it dead, and remove its jail. StageFailedError when it cannot be proven dead."""
     with locked(host.paths, request.vm_id) as jail:
         processes.end(host.uid(entry), request.signal if isinstance(request, KillRequest) else "KILL")
-        cgroups.remove(request.vm_id)
+        cgroups.remove(host.paths, request.vm_id)
         host.registry.update(request.vm_id, launched=None, vcpus=0, memory_mib=0, accelerator=None, limits=())
         remove(jail)
 
@@ -91,7 +91,8 @@ def _start(request: LaunchRequest, host: RootHost, jail: Jail, log: serial_log.S
     with ExitStack() as stack:
         tap_fd = open_tap(request.vm_id)
         stack.callback(os.close, tap_fd)
-        doors = stack.enter_context(cgroups.limited(request.vm_id, limits(request.vcpus, request.memory_mib)))
+        wanted = limits(request.vcpus, request.memory_mib)
+        doors = stack.enter_context(cgroups.limited(host.paths, request.vm_id, wanted))
         drives = stack.enter_context(vm_drives.opened(host, request.vm_id, slot.uid))
         qmp_fd = stack.enter_context(listen_qmp(jail)).fileno()
         machine = qemu.machine(request, slot.mac, chosen.accelerator, _cpuinfo(), drives, tap_fd, qmp_fd)

@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from banger.contracts.names import HostPaths
 from banger.contracts.vmm_limits import LIMIT_FILES, Controller
 
-PARENT = "banger"
 REMOVAL_DEADLINE_S = 2.0
 
 _MOUNTS = Path("/proc/self/mounts")
@@ -20,7 +20,9 @@ log = logging.getLogger("root_worker.cgroups")
 
 
 @contextlib.contextmanager
-def limited(vm_id: str, limits: Mapping[Controller, int]) -> Iterator[dict[Controller, int]]:
+def limited(
+    paths: HostPaths, vm_id: str, limits: Mapping[Controller, int]
+) -> Iterator[dict[Controller, int]]:
     """Make the VM's cgroups and set the limits; yield, for each that applies, a descriptor to enter by.
 
     Who writes ``0`` into it enters, whatever its uid: the kernel asks who opened it.
@@ -29,7 +31,7 @@ def limited(vm_id: str, limits: Mapping[Controller, int]) -> Iterator[dict[Contr
         doors: dict[Controller, int] = {}
         for controller, limit in limits.items():
             try:
-                group, version = group_of(controller, vm_id)
+                group, version = group_of(paths, controller, vm_id)
                 group.mkdir(parents=True, exist_ok=True)
                 if version == 2:
                     for parent in (group.parents[1], group.parent):
@@ -42,13 +44,13 @@ def limited(vm_id: str, limits: Mapping[Controller, int]) -> Iterator[dict[Contr
         yield doors
 
 
-def remove(vm_id: str) -> None:
+def remove(paths: HostPaths, vm_id: str) -> None:
     """Remove the VM's cgroups, which nothing lives in any more; forgives exactly their absence."""
     deadline = time.monotonic() + REMOVAL_DEADLINE_S
     for controller in LIMIT_FILES:
         while True:
             try:
-                group_of(controller, vm_id)[0].rmdir()
+                group_of(paths, controller, vm_id)[0].rmdir()
             except FileNotFoundError:
                 break
             except OSError:  # EBUSY: the kernel has not taken out the dead yet
@@ -57,12 +59,12 @@ def remove(vm_id: str) -> None:
                 time.sleep(0.005)
 
 
-def group_of(controller: Controller, vm_id: str) -> tuple[Path, int]:
+def group_of(paths: HostPaths, controller: Controller, vm_id: str) -> tuple[Path, int]:
     """Return where the VM's cgroup of this controller is, and its version; FileNotFoundError without one."""
     for line in _MOUNTS.read_text().splitlines():
         _, place, kind, options, *_ = line.split()
         if kind == "cgroup" and controller in options.split(","):
-            return Path(place, PARENT, vm_id), 1
+            return Path(place, paths.cgroups, vm_id), 1
         if kind == "cgroup2" and controller in Path(place, "cgroup.controllers").read_text().split():
-            return Path(place, PARENT, vm_id), 2
+            return Path(place, paths.cgroups, vm_id), 2
     raise FileNotFoundError("this host has no such controller")

@@ -28,7 +28,7 @@ def own_cgroups() -> Iterator[None]:
             yield
     finally:
         for group in made:
-            for one in (group / "banger", group):
+            for one in (*group.glob("banger-*"), group):
                 with contextlib.suppress(FileNotFoundError):
                     one.rmdir()
 

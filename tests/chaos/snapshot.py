@@ -19,7 +19,7 @@ from typing import Any
 
 from farm_box import Box, answer
 
-from banger.contracts.journal import job_key, vm_events_key, vm_key
+from banger.contracts.journal import job_key, vm_key
 from banger.contracts.names import is_id
 
 # Of the farm, not of VMs: their content changes all the time, and they stay.
@@ -136,10 +136,8 @@ def _processes(box: Box) -> Iterator[str]:
 
 
 def _cgroups(box: Box) -> Iterator[str]:
-    """Yield the cgroups of VMs that this farm has ever had: the machine's others share their place."""
-    for path in Path("/sys/fs/cgroup").glob("**/banger/*/"):
-        if box.admin.redis.exists(vm_events_key(path.name)):
-            yield f"cgroup {path}"
+    for path in Path("/sys/fs/cgroup").glob(f"**/{box.paths.cgroups}/*/"):
+        yield f"cgroup {path}"
 
 
 def _keys(box: Box) -> Iterator[str]:

@@ -14,7 +14,7 @@ from pyroute2 import IPRoute
 from vmm_host import eventually, run, with_tap
 
 from banger.contracts.inventory import Found, Inventory, Kind
-from banger.contracts.names import tap_name
+from banger.contracts.names import HostPaths, tap_name
 from banger.contracts.requests import TapRequest
 from banger.contracts.vmm_limits import limits
 from root_worker.host import RootHost
@@ -98,7 +98,7 @@ def test_a_vm_has_what_there_is_of_it(host: RootHost) -> None:
         assert (found.strays, found.foreign) == ((), ())
     finally:
         processes.end(UID, "KILL")
-        cgroups.remove(VM)
+        cgroups.remove(host.paths, VM)
         with jail.locked(host.paths, VM) as locked:
             jail.remove(locked)
     assert has(host) == {"tap", "filter"}
@@ -108,9 +108,9 @@ def test_what_the_registry_does_not_know_is_a_stray(host: RootHost) -> None:
     tap.do(TapRequest(vm_id=LOST, generation=1, slot=LOST_SLOT, nat=False), host)
     with ExitStack() as stack:
         device = stack.enter_context(attached(overlay(host, LOST)))
-        with jail.locked(host.paths, LOST), cgroups.limited(LOST, limits(vcpus=1, memory_mib=64)):
+        with jail.locked(host.paths, LOST), cgroups.limited(host.paths, LOST, limits(vcpus=1, memory_mib=64)):
             pass
-        stack.callback(cgroups.remove, LOST)
+        stack.callback(cgroups.remove, host.paths, LOST)
         keeper = stack.enter_context(
             process_of(
                 UID_BASE + LOST_SLOT,
@@ -157,7 +157,7 @@ def test_what_is_named_like_ours_by_somebody_else_is_foreign(host: RootHost) -> 
         subprocess.run(["/usr/sbin/nft", "add chain bridge banger bgr-office"], check=True)
         device = stack.enter_context(losetup(overlay(host, VM)))
         (host.paths.jails / "notes").mkdir(parents=True)
-        theirs = cgroups.group_of("memory", "theirs")[0]
+        theirs = cgroups.group_of(host.paths, "memory", "theirs")[0]
         theirs.mkdir(parents=True)
         try:
             found = inventory(host)
@@ -179,14 +179,14 @@ def test_what_is_named_like_ours_by_somebody_else_is_foreign(host: RootHost) -> 
             theirs.rmdir()
 
 
-def test_the_cgroup_of_another_farms_vmm_is_none_of_ours(host: RootHost) -> None:
-    with process_of(UID_BASE - 1, "/usr/bin/sleep", "60") as pid:
-        with cgroups.limited(LOST, limits(vcpus=1, memory_mib=64)):
-            for controller in limits(vcpus=1, memory_mib=64):
-                (cgroups.group_of(controller, LOST)[0] / "cgroup.procs").write_text(pid)
+def test_the_cgroup_of_another_farms_vm_is_none_of_ours(host: RootHost) -> None:
+    theirs = HostPaths(Path("/somewhere/else"), Path("/run/else"))
+    with cgroups.limited(theirs, LOST, limits(vcpus=1, memory_mib=64)):
         found = inventory(host)
-        assert (found.strays, found.foreign) == ((), ())
-    cgroups.remove(LOST)
+    assert (found.strays, found.foreign) == ((), ())
+    cgroups.remove(theirs, LOST)
+    for group in Path("/sys/fs/cgroup").glob(f"**/{theirs.cgroups}"):
+        group.rmdir()
 
 
 def test_a_process_beside_the_slots_uids_is_nothing_of_ours(host: RootHost) -> None:

@@ -35,7 +35,7 @@ from banger.contracts.requests import AdmitRequest, KillRequest
 from root_worker.host import RootHost, root_host
 from root_worker.ops import dm_snapshot
 from root_worker.stages import admit, launch
-from root_worker.vmm import cgroups, processes
+from root_worker.vmm import processes
 from root_worker.vmm.jail import listen_qmp, locked
 
 pytestmark = pytest.mark.integration
@@ -301,13 +301,11 @@ def test_a_host_takes_no_more_than_its_policy_allows(host):
 
 WORKER = """
 import signal, sys
-from root_worker.vmm import cgroups
 from root_worker.host import root_host
 from banger.contracts.policy import Policy
 from root_worker.stages import launch
 from banger.contracts.requests import LaunchRequest
 host = root_host(Policy.model_validate_json(sys.argv[1]))
-cgroups.PARENT = sys.argv[3]
 launch.do(LaunchRequest.model_validate_json(sys.argv[2]), host)
 print("launched", flush=True)
 signal.pause()
@@ -315,7 +313,7 @@ signal.pause()
 
 
 def worker_argv(host: RootHost, before: str = "") -> list[str]:
-    asked = (host.policy.model_dump_json(), request().model_dump_json(), cgroups.PARENT)
+    asked = (host.policy.model_dump_json(), request().model_dump_json())
     return [sys.executable, "-c", before + WORKER, *asked]
 
 
@@ -328,7 +326,6 @@ def test_the_vmm_and_its_log_survive_the_kill_of_the_workers_whole_group(host):
             WORKER,
             host.policy.model_dump_json(),
             request().model_dump_json(),
-            cgroups.PARENT,
         ],
         stdout=subprocess.PIPE,
         start_new_session=True,

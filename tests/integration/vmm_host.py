@@ -39,7 +39,6 @@ def vmm_host() -> Iterator[RootHost]:
     with private_network():
         state = Path(tempfile.mkdtemp(dir="/var/tmp", prefix="banger-test-launch-"))
         state.chmod(0o711)  # pytest's own directories are closed to the VM's uid
-        parent, cgroups.PARENT = cgroups.PARENT, state.name
         made = make_host(state)
         made = root_host(made.policy.model_copy(update={"accelerator": "tcg", "serial_log_mib": 1}))
         install_kernel(made, tiny_kernel(GREETING))
@@ -55,10 +54,9 @@ def vmm_host() -> Iterator[RootHost]:
                 yield made
         finally:
             processes.end(UID, "KILL")
-            cgroups.remove(VM)
-            for group in Path("/sys/fs/cgroup").glob(f"*/{state.name}"):
+            cgroups.remove(made.paths, VM)
+            for group in Path("/sys/fs/cgroup").glob(f"**/{made.paths.cgroups}"):
                 group.rmdir()
-            cgroups.PARENT = parent
             shutil.rmtree(state)
 
 
@@ -102,7 +100,7 @@ def run(
     with (
         locked(host.paths, VM) as jail,
         serial_log.opened(host, VM, UID) as log,
-        cgroups.limited(VM, limits or {}) as doors,
+        cgroups.limited(host.paths, VM, limits or {}) as doors,
     ):
         plan = KeeperPlan(
             argv, fds, tuple(doors.values()), jail.lock_fd, log.newer, log.older, log_bytes, lives_s

@@ -55,14 +55,14 @@ def host(launching_host: RootHost) -> Iterator[RootHost]:
     """The host without a log, a process or a cgroup of the VM's."""
     yield launching_host
     processes.end(UID, "KILL")
-    cgroups.remove(VM)
+    cgroups.remove(launching_host.paths, VM)
     for path in launching_host.paths.vm(VM).glob("serial.log*"):
         path.unlink()
 
 
-def need(*controllers: Controller) -> None:
+def need(host: RootHost, *controllers: Controller) -> None:
     wanted = limits(1, 64)
-    with cgroups.limited(VM, {name: wanted[name] for name in controllers}) as doors:
+    with cgroups.limited(host.paths, VM, {name: wanted[name] for name in controllers}) as doors:
         if missing := set(controllers) - set(doors):
             pytest.skip(f"this host has no cgroup controller for {', '.join(sorted(missing))}")
 
@@ -80,17 +80,17 @@ def test_both_processes_are_in_the_vms_groups_and_the_answer_says_which(host):
     answer = launch.do(request(vcpus=2, memory_mib=128), with_tap(host))
     for controller, limit in limits(2, 128).items():
         with contextlib.suppress(FileNotFoundError):
-            group, version = cgroups.group_of(controller, VM)
+            group, version = cgroups.group_of(host.paths, controller, VM)
             assert controller in answer["limits"]
             assert (group / LIMIT_FILES[controller][version - 1]).read_text().split()[0] == str(limit)
             assert {int(pid) for pid in (group / "cgroup.procs").read_text().split()} == set(pids())
-            assert all(f"/{cgroups.PARENT}/{VM}\n" in groups_of(pid) for pid in pids())
+            assert all(f"/{host.paths.cgroups}/{VM}\n" in groups_of(pid) for pid in pids())
     launch.undo(undo_request(), host)
-    assert not list(Path("/sys/fs/cgroup").glob(f"**/{cgroups.PARENT}/{VM}"))
+    assert not list(Path("/sys/fs/cgroup").glob(f"**/{host.paths.cgroups}/{VM}"))
 
 
 def test_a_fork_bomb_is_bounded(host):
-    need("pids")
+    need(host, "pids")
     run(host, *PYTHON, FORKS)
     assert said(host, "made").startswith("made 60"), "without a limit"
     processes.end(UID, "KILL")
@@ -102,17 +102,17 @@ def test_a_fork_bomb_is_bounded(host):
 
 
 def test_what_forks_for_ever_is_killed_whole(host):
-    need("pids")
+    need(host, "pids")
     run(host, *PYTHON, FORKS_FOR_EVER, limits={"pids": 100})
-    group, _ = cgroups.group_of("pids", VM)
+    group, _ = cgroups.group_of(host.paths, "pids", VM)
     eventually(lambda: int((group / "pids.current").read_text()) == 100)
     processes.end(UID, "KILL")
     assert pids() == (None, None)
-    cgroups.remove(VM)
+    cgroups.remove(host.paths, VM)
 
 
 def test_a_memory_hog_is_killed_and_says_so(host):
-    need("memory")
+    need(host, "memory")
     run(host, *PYTHON, TAKES_MEMORY)
     assert "exited with status 0" in said(host, "[banger] the VMM")
     host.paths.serial_log(VM).write_text("")
@@ -121,6 +121,6 @@ def test_a_memory_hog_is_killed_and_says_so(host):
 
 
 def test_processor_time_is_bounded(host):
-    need("cpu")
+    need(host, "cpu")
     run(host, *PYTHON, TAKES_TIME, limits={"cpu": 20_000})
     assert float(said(host, "used").split()[1]) < 0.4, "a fifth of a processor, for a second"
