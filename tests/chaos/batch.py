@@ -6,17 +6,20 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from cells import PREPARED_RUNNING, Cell, after, is_new, starts
+from cells import FORGOTTEN, PREPARED_RUNNING, Cell, after, is_new, starts
 from chaos_farm import ChaosFarm, fresh_id
 from checking import delete, leaks, stays, tokens
 from jobs import Ordered, last_row_fails, order, wait_for
 from snapshot import snapshot
 from truth import untrue
 
+from banger.contracts.states import State
+
 DEADLINE_S = 60.0  # from a kill to the job's end: what is promised
 _PREPARED_S = 60.0
 _REACHED_S = 6.0
 _BOOTED_S = 40.0  # an emulated guest, beside another
+_FOUND_S = 40.0  # what nobody knows is looked at twice
 _NO_PROGRESS_S = 1.5  # somebody holds what the others wait for
 _LATE_S = 240.0  # for those that broke the promise
 
@@ -39,8 +42,8 @@ class Batch:
         self._victims = cells[0].victims
         self._jobs = [(cell, prepared(farm, cell)) for cell in cells]
         wait_until_prepared(farm, self._jobs)
-        self._wrong: dict[str, list[str]] = {job.job: [] for _, job in self._jobs}
-        self._entries = {job.job: _entry(cell, job) for cell, job in self._jobs}
+        self._wrong: dict[str, list[str]] = {job.vm_id: [] for _, job in self._jobs}
+        self._entries = {job.vm_id: _entry(cell, job) for cell, job in self._jobs}
 
     def run(self) -> list[Verdict]:
         """Kill once and return what came of each cell."""
@@ -65,7 +68,7 @@ class Batch:
     def _wait_until_reached(self) -> None:
         """Wait until all are where they are to be killed, or no more of them get there."""
         wanted = {entry["id"] for entry in self._entries.values()}
-        first_s = _BOOTED_S if self._jobs[0][0].guest else _REACHED_S
+        first_s = self._patience_s()
         progress, count = time.monotonic(), 0
         while not wanted <= (reached := self._farm.reached()):
             if (now := len(wanted & reached)) != count:
@@ -75,21 +78,27 @@ class Batch:
                 return
             time.sleep(0.02)
 
+    def _patience_s(self) -> float:
+        cell, _ = self._jobs[0]
+        if cell.guest:
+            return _BOOTED_S
+        return _FOUND_S if cell.place.pipeline == FORGOTTEN else _REACHED_S
+
     def _verdicts(self, late: Sequence[Ordered], killed_at: float) -> list[Verdict]:
         names = {}
         for cell, job in self._jobs:
             record = self._farm.box.admin.get(job.vm_id)
-            names[job.job] = tokens(self._farm, job, record.slot if record else None)
-            self._wrong[job.job] += self._wrong_with(cell, job, is_late=job in late)
+            names[job.vm_id] = tokens(self._farm, job, record.slot if record else None)
+            self._wrong[job.vm_id] += self._wrong_with(cell, job, is_late=job in late)
         wait_for(late, _LATE_S)  # for the others' sake
         self._blame(names)
         reached = self._farm.reached()
         return [
             Verdict(
                 cell,
-                tuple(self._wrong[job.job]),
+                tuple(self._wrong[job.vm_id]),
                 max(0.0, job.ended - killed_at) if job.ended else None,
-                self._entries[job.job]["id"] in reached,
+                self._entries[job.vm_id]["id"] in reached,
             )
             for cell, job in self._jobs
         ]
@@ -100,8 +109,8 @@ class Batch:
             return [f"its job had not ended {DEADLINE_S:g} s after the kill; it got to {last}"]
         if job.refusal:
             return [f"its job was refused: {job.refusal}"]
-        if cell.victims == ("tool",):
-            return []  # a tool that is killed fails its stage: what must hold is that nothing stays
+        if cell.victims == ("tool",):  # its stage fails: the record may say what it likes, if it is true
+            return stays(lambda: untrue(self._farm, job.vm_id, self._state(job), None))
         name = cell.place.pipeline
         wrong = stays(
             lambda: untrue(self._farm, job.vm_id, after(name), None if cell.guest else starts(name))
@@ -110,13 +119,17 @@ class Batch:
             wrong.append(f"its command ran {ran} times")
         return wrong
 
+    def _state(self, job: Ordered) -> State:
+        record = self._farm.box.admin.get(job.vm_id)
+        return record.state if record else State.GONE
+
     def _blame(self, names: dict[str, tuple[str, ...]]) -> None:
         """Delete all, and note what is left with the VM that it names; with all, where it names none."""
         lines = delete(self._farm, [job.vm_id for _, job in self._jobs]) + leaks(self._farm, self.before)
         if lines:
             self.before = snapshot(self._farm.box)  # told once
         for line in lines:
-            owners = [job for job, told in names.items() if any(one in line for one in told)]
+            owners = [vm_id for vm_id, told in names.items() if any(one in line for one in told)]
             for owner in owners or list(self._wrong):
                 self._wrong[owner].append(line)
 
@@ -143,5 +156,5 @@ def wait_until_prepared(farm: ChaosFarm, jobs: Sequence[tuple[Cell, Ordered]]) -
 
 def _entry(cell: Cell, job: Ordered) -> dict[str, Any]:
     how = "tool" if cell.victims == ("tool",) else "hold"
-    of = {"vm": job.vm_id, "job": job.job, "step": cell.place.step}
+    of = {"vm": job.vm_id, "job": job.job or None, "step": cell.place.step}
     return of | {"id": fresh_id(), "at": cell.at, "how": how}

@@ -11,8 +11,8 @@ from banger.contracts.states import State
 from banger.pipelines import PIPELINES, Pipeline
 
 UNWINDING = "unwinding"  # of a create that fails at its last row
-PREPARED_RUNNING = ("stop", "kill", "restart", "delete")
-PREPARED_STOPPED = ("start", "set")
+PREPARED_RUNNING = ("stop", "kill", "restart", "delete", "sweep")
+FORGOTTEN = "sweep"  # nobody orders it: reconcile does, of what nobody knows any more
 
 
 class Place(NamedTuple):
@@ -81,7 +81,7 @@ def places(name: str) -> list[Place]:
 
 def all_places() -> list[Place]:
     """Return the matrix's rows."""
-    return [place for name in (*PIPELINES, UNWINDING) if name != "sweep" for place in places(name)]
+    return [place for name in (*PIPELINES, UNWINDING) for place in places(name)]
 
 
 def last_do(name: str) -> str:
@@ -92,7 +92,7 @@ def last_do(name: str) -> str:
 def points(place: Place, events: list[str]) -> list[At]:
     """Return all points of a place: those around it, and one before each event in it."""
     around: list[At] = ["before", *range(1, len(events) + 1), "after"]
-    return around if place.step in ("reserve", "begin", "unwind") else [*around, "reported"]
+    return around if place.step in ("reserve", "begin", "unwind") else ["taken", *around, "reported"]
 
 
 def tools(events: list[str]) -> list[int]:

@@ -59,7 +59,7 @@ def delivered_again(farm: ChaosFarm) -> list[str]:
 
 def tokens(farm: ChaosFarm, job: Ordered, number: int | None) -> tuple[str, ...]:
     """Return what names a VM in lines of a snapshot."""
-    names = (job.vm_id, job.job, job.name, tap_name(job.vm_id))
+    names = tuple(filter(None, (job.vm_id, job.job, job.name, tap_name(job.vm_id))))
     if number is None:
         return names
     numbers = slot(number, farm.box.settings.network, farm.box.settings.uid_base)

@@ -3,7 +3,8 @@
 It lives in the workers' own processes. An audit hook sees what Python does to the world (files, processes,
 devices); a few wrappers add what it has no event for (netlink, signals through a pidfd, writes to Redis, and
 that a tool has been started). Each event in the thread of an effect is a *point*, numbered from 1; the point
-lies before its event. Around an effect there are three more: ``before``, ``after`` and ``reported``.
+lies before its event. Around an effect there are four more: ``taken`` (from its queue, its ticket used up,
+and not claimed yet), ``before``, ``after`` and ``reported``.
 
 Where the plan names a point, the thread stops there and says so; whoever made the plan kills the process,
 or takes the entry away again, and it goes on. What was counted is told at the end of each effect, so a dry
@@ -24,7 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-At = str | int  # "before", "after", "reported", or a point's number
+At = str | int  # "taken", "before", "after", "reported", or a point's number
 
 _CHANGES = frozenset(
     {
@@ -90,7 +91,9 @@ class Place:
         return found
 
     def _is_ours(self, entry: dict[str, Any]) -> bool:
-        return (entry["vm"], entry["job"], entry["step"]) == (self.vm_id, self.job, self.step)
+        """Tell whether an entry is about this place: of that job of the VM, or of whichever (None)."""
+        ours = (entry["vm"], entry["step"]) == (self.vm_id, self.step)
+        return ours and entry["job"] in (None, self.job)
 
     def _tell_reached(self, entry: dict[str, Any]) -> None:
         (self.directory / "reached" / entry["id"]).touch()
@@ -116,6 +119,7 @@ class CrashPoints:
         def run(call: Any, journal: Any, effects: Any, *rest: Any, **more: Any) -> Any:
             key = call.stage, call.direction
             effect = self._watched(call.vm_id, call.job, call.step, effects[key])
+            self._place(call.vm_id, call.job, call.step).point("taken")
             return run_step(call, journal, {**effects, key: effect}, *rest, **more)
 
         return run

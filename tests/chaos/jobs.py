@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import kombu.exceptions
-from cells import UNWINDING, is_new, last_do, pipeline_of
+from cells import FORGOTTEN, UNWINDING, is_new, last_do, pipeline_of
 from chaos_farm import RAN, ChaosFarm
+from forgotten import forget
 from stub_vmm import STUB_MEMORY_MIB
 
 from banger.contracts.errors import UnavailableError
@@ -42,7 +43,10 @@ GUEST_PARAMS = PARAMS | {
 
 @dataclass
 class Ordered:
-    """A job that was ordered of the farm. ``ended`` (epoch seconds) and ``state`` are None until it has."""
+    """A job that was ordered of the farm. ``ended`` (epoch seconds) and ``state`` are None until it has.
+
+    ``job`` is empty while we do not know what reconcile has called it.
+    """
 
     farm: ChaosFarm
     pipeline: str
@@ -64,7 +68,10 @@ class Ordered:
         return f"{self.pipeline} of {self.vm_id}: {self.state} {self.refusal} {events}"
 
     def send(self) -> None:
-        """Send the job's first message; the same again is harmless."""
+        """Send the job's first message; the same again is harmless. What is forgotten reconcile finds."""
+        if self.pipeline == FORGOTTEN:
+            forget(self.farm.box, self.vm_id)
+            return
         self._sent = time.monotonic()
         farm, pipeline = self.farm.box.farm, pipeline_of(self.pipeline)
         message = {
@@ -89,13 +96,15 @@ class Ordered:
         for entry_id, fields in client.xrange(f"banger:vm:{self.vm_id}:events", min=self._cursor):
             self._cursor = f"({entry_id}"
             event = parse_event(entry_id, fields)
-            if event.job != self.job:
+            if not self.job and event.pipeline == self.pipeline:
+                self.job = event.job  # whose id we could not choose
+            if not self.job or event.job != self.job:
                 continue
             self.events.append(event)
             if event.kind in ("settled", "refused"):
                 self.ended, self.state = event.at, event.state
                 self.refusal = str((event.error or {}).get("brief", "")) if event.kind == "refused" else ""
-        if self.ended is None and not self.events and time.monotonic() - self._sent > _AGAIN_S:
+        if self.ended is None and self._sent and not self.events and time.monotonic() - self._sent > _AGAIN_S:
             self.send()
         return self.ended is not None
 
@@ -109,7 +118,8 @@ def order(farm: ChaosFarm, pipeline: str, vm_id: str | None = None, *, guest: bo
     """Return a job, not sent yet, for a VM that is there, or for a new one."""
     vm_id = vm_id or new_id()
     name = f"{'run' if pipeline == 'run' else 'vm'}-{vm_id}"
-    return Ordered(farm, pipeline, vm_id, new_id(), name, guest=guest)
+    job = "" if pipeline == FORGOTTEN else new_id()
+    return Ordered(farm, pipeline, vm_id, job, name, guest=guest)
 
 
 def wait_for(jobs: Sequence[Ordered], deadline_s: float) -> list[Ordered]:

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 
 from batch import DEADLINE_S, Batch, Verdict, prepared, wait_until_prepared
-from cells import UNWINDING, Cell, Place, after, all_places, points, starts, tools
+from cells import FORGOTTEN, UNWINDING, Cell, Place, after, all_places, points, starts, tools
 from chaos_farm import ChaosFarm
 from checking import delete, delivered_again, leaks, stays
 from jobs import Ordered, last_row_fails, wait_for
@@ -45,9 +45,12 @@ class Matrix:
 
     def count(self) -> None:
         """Run every pipeline once without a kill, and learn how many points each of its places has."""
-        self._dry_pass()  # makes what the first VM makes and the last one leaves: locks, digests
+        ordered = {place.pipeline: None for place in all_places() if place.pipeline != FORGOTTEN}
+        self._dry_pass(ordered)  # makes what the first VM makes and the last one leaves: locks, digests
         self._before = snapshot(self._farm.box)
-        jobs = {job.pipeline: job.job for job in self._dry_pass()}
+        # Alone: what is forgotten still has the uid of a slot that others could be given.
+        done = [*self._dry_pass(ordered), *self._dry_pass([FORGOTTEN])]
+        jobs = {job.pipeline: job.job for job in done}
         seen = {(one["job"], one["step"]): one["events"] for one in self._farm.seen()}
         for place in all_places():
             self.events[place] = seen.get((jobs[place.pipeline], place.step), [])
@@ -87,11 +90,12 @@ class Matrix:
 
     def run(self, cells: Iterable[Cell]) -> None:
         """Run cells, as many at once as can be."""
-        waiting: dict[tuple[tuple[str, ...], bool], list[tuple[Cell, int]]] = {}
+        waiting: dict[tuple[tuple[str, ...], bool, bool], list[tuple[Cell, int]]] = {}
         for cell in cells:
-            waiting.setdefault((cell.victims, cell.guest), []).append((cell, 1))
+            forgotten = cell.place.pipeline == FORGOTTEN  # is not found as soon as others begin
+            waiting.setdefault((cell.victims, cell.guest, forgotten), []).append((cell, 1))
         total, done = sum(map(len, waiting.values())), 0
-        for (victims, guest), queue in waiting.items():
+        for (victims, guest, _), queue in waiting.items():
             size = _GUESTS_AT_ONCE if guest else min(_AT_ONCE[name] for name in victims)
             while queue:
                 # One that was not reached waited for another's lock: it goes first, and soon alone.
@@ -134,8 +138,7 @@ class Matrix:
         if len(verdict.wrong) > _TOLD:
             self._say(f"BAD {verdict.cell.title}: and {len(verdict.wrong) - _TOLD} lines more")
 
-    def _dry_pass(self) -> list[Ordered]:
-        names = dict.fromkeys(place.pipeline for place in all_places())
+    def _dry_pass(self, names: Iterable[str]) -> list[Ordered]:
         jobs = [(cell, prepared(self._farm, cell)) for cell in map(_nowhere, names)]
         wait_until_prepared(self._farm, jobs)
         self._farm.plan([entry for _, job in jobs for entry in last_row_fails(job)])

@@ -65,7 +65,10 @@ def as_json(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
 
 
 def _column(verdict: Verdict) -> str:
-    return "inside" if isinstance(verdict.cell.at, int) else verdict.cell.at
+    """Return where a cell is shown; that a step was taken from its queue lies before it as well."""
+    if isinstance(verdict.cell.at, int):
+        return "inside"
+    return "before" if verdict.cell.at == "taken" else verdict.cell.at
 
 
 def _said(verdicts: Sequence[Verdict]) -> str:

@@ -13,6 +13,7 @@ import os
 import re
 import stat
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,12 @@ _OF_THE_FARM = re.compile(
     r"|state/vms/\.(worker|boot-id)"
     r"|run/(farm|redis|vmm-root)(/|$))"
 )
-_SERVICES = ("redis-server", "celery", "chaos_supervisor", "setpriv", "multiprocessing")
+_SERVICES = {
+    "redis": "/redis-server ",
+    "worker": " celery -A chaos_apps:work ",
+    "root worker": " celery -A chaos_apps:root ",
+    "supervisor": "/chaos_supervisor.py",
+}
 
 
 def snapshot(box: Box) -> set[str]:
@@ -114,10 +120,11 @@ def _mounts(box: Box) -> Iterator[str]:
 def _processes(box: Box) -> Iterator[str]:
     """Yield what is the farm's: under a VM's uid, in the box's network, or started with its directories.
 
-    Services are told by what they are, not by number: they are started anew all the time. Not told is what
+    Services are told by what they are and counted: they are started anew all the time. Not told is what
     this process has started itself.
     """
     base, network = box.settings.uid_base, Path("/proc/thread-self/ns/net").stat().st_ino
+    services: Counter[str] = Counter()
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
             status = (path / "status").read_text()
@@ -130,9 +137,12 @@ def _processes(box: Box) -> Iterator[str]:
             inside = (path / "ns/net").stat().st_ino == network and parent != os.getpid()
             if path.name == str(os.getpid()) or not (of_a_vm or inside or str(box.root) in argv):
                 continue
-            if not of_a_vm and any(name in argv for name in _SERVICES):
-                continue  # that the services run is what `wait_until_up` sees to
+            if not of_a_vm and (named := [name for name, words in _SERVICES.items() if words in argv]):
+                services[named[0]] += 1
+                continue
             yield f"process {path.name} of uid {uid}: {' '.join(argv.split())[:100]}"
+    for name, count in services.items():
+        yield f"process of the farm: {count} {name}"
 
 
 def _cgroups(box: Box) -> Iterator[str]:
@@ -170,7 +180,7 @@ def _keys(box: Box) -> Iterator[str]:
 def redeliver(box: Box) -> bool:
     """Let Redis deliver now what killed workers had taken; tell whether there is nothing left of it."""
     client: Any = box.admin.redis
-    left = 0
+    left = sum(client.hlen(key) for key in client.scan_iter(match="banger.unacked.*", _type="hash"))
     for key in client.scan_iter(match="banger.unacked.*_index"):
         for tag, at in client.zrange(key, 0, -1, withscores=True):
             left += 1
