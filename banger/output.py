@@ -14,6 +14,12 @@ _MAX_CHUNKS = 1_000  # of 16 KiB at most: 16 MiB a job, in a Redis that must not
 _CHUNK_BYTES = 16 * 1024
 _TTL_S = 900
 
+# Both at once: a worker that is killed in between would leave a stream for ever.
+_APPEND = """
+redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 's', ARGV[3], 'n', ARGV[4], 'd', ARGV[5])
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+"""
+
 StreamName = Literal["stdout", "stderr"]
 
 
@@ -47,12 +53,10 @@ class JobOutput:
         """
         for start in range(0, len(chunk), _CHUNK_BYTES):
             data = chunk[start : start + _CHUNK_BYTES]
-            entry = {"s": stream, "n": self._sent, "d": base64.b64encode(data).decode()}
+            entry = (stream, self._sent, base64.b64encode(data).decode())
             with suppress(UnavailableError):
-                self._redis.xadd(self._key, entry, maxlen=_MAX_CHUNKS, approximate=True)
+                self._redis.eval(_APPEND, 1, self._key, _MAX_CHUNKS, _TTL_S, *entry)
             self._sent += len(data)
-        with suppress(UnavailableError):
-            self._redis.expire(self._key, _TTL_S)
 
 
 class OutputReader:

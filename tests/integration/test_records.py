@@ -23,7 +23,7 @@ from banger.contracts.journal import Journal, Verdict, cancel_key
 from banger.contracts.names import new_id
 from banger.contracts.states import State
 from banger.events import Events
-from banger.output import JobOutput
+from banger.output import JobOutput, output_key
 from banger.pipelines import CREATE, CREATE_STOPPED, DELETE, RUN, RUN_KEEP, SET, START, STOP, Pipeline
 from banger.planning import unwinding_calls
 from banger.records import Job, Records
@@ -314,6 +314,19 @@ def test_all_that_a_command_printed_comes_before_its_job_ends(records: Records, 
     said: list[bytes] = []
     Submission(records.redis, VM, JOB, RUN_KEEP, "0").wait(on_output=lambda chunk: said.append(chunk.data))
     assert said == lines
+
+
+def test_what_a_command_printed_is_not_kept_for_ever_by_a_worker_that_is_killed(records: Records) -> None:
+    class DiesAfterOneCommand(FarmRedis):
+        def execute_command(self, *args: Any, **options: Any) -> Any:
+            super().execute_command(*args, **options)
+            raise SystemExit
+
+    client = DiesAfterOneCommand(connection_pool=records.redis.connection_pool)
+    with pytest.raises(SystemExit):
+        JobOutput(client, JOB).emit("stdout", b"x" * 40_000)
+    assert records.redis.xlen(output_key(JOB)) == 1
+    assert 0 < records.redis.ttl(output_key(JOB)) <= 900
 
 
 @pytest.mark.parametrize(("pipeline", "state"), [(RUN_KEEP, State.RUNNING), (RUN, State.ERROR)])
