@@ -23,7 +23,7 @@ PORT = 22
 OWN_FAILURE = 255  # what ssh ends with when the fault is its own; a guest's command may say the same
 SESSION_DIAL_S = 10  # a guest that works may be slow to answer
 WRONG_KEY = "Host key verification failed"
-_DENIED = "Permission denied ("
+DENIED = "Permission denied ("
 _NOT_ADMITTED = (
     "It does not admit this user's key, which may be newer than the VM: enter it with sudo, or "
     "create it anew. `banger vm logs` shows the guest's console."
@@ -111,9 +111,7 @@ class GuestSession(NamedTuple):
             raise GuestUnreachableError(
                 "the connection to the guest failed",
                 details=_own_words(said)[-2000:],
-                resolution=_NOT_ADMITTED
-                if _DENIED in said
-                else "`banger vm logs` shows the guest's console.",
+                resolution=_NOT_ADMITTED if DENIED in said else "`banger vm logs` shows the guest's console.",
             )
         return code
 

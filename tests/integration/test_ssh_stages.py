@@ -256,6 +256,18 @@ def test_a_guest_that_stays_falls_through_in_time(stand_in: StandIn, ctx: StageC
     assert time.monotonic() - started < DEADLINE_S
 
 
+@pytest.mark.parametrize("lost", ["known_hosts", "identity"])
+def test_a_guest_whose_key_is_gone_is_not_waited_for(
+    stand_in: StandIn, ctx: StageContext, paths: HostPaths, lost: str
+) -> None:
+    stand_in.start(instead="true")
+    stand_in.wait_for_port()
+    (paths.identity if lost == "identity" else paths.known_hosts(VM)).unlink()
+    started = time.monotonic()
+    assert not shut_down(ctx, timeout_s=60)
+    assert time.monotonic() - started < DEADLINE_S
+
+
 def test_a_guest_without_poweroff_is_not_waited_for(stand_in: StandIn, ctx: StageContext) -> None:
     stand_in.start(instead="exit 127")
     stand_in.wait_for_port()

@@ -10,12 +10,13 @@ from typing import Any
 from banger.contracts.names import tap_name
 from banger.contracts.requests import GuestShutdownRequest
 from banger.shell import stream
-from banger.ssh import OWN_FAILURE, PORT, ssh_argv
+from banger.ssh import DENIED, OWN_FAILURE, PORT, WRONG_KEY, ssh_argv
 from workers.host import StageContext
 
 _DIAL_S = 2.0
 _POLL_S = 0.1
 _SILENCE_S = 0.5
+_MAX_SAID = 64 * 1024  # bytes, of ssh and of the guest
 
 
 def do(request: GuestShutdownRequest, ctx: StageContext) -> dict[str, Any]:
@@ -26,6 +27,7 @@ def do(request: GuestShutdownRequest, ctx: StageContext) -> dict[str, Any]:
     deadline = time.monotonic() + request.timeout_s
     if request.timeout_s == 0 or not _answers(request.address, min(_DIAL_S, request.timeout_s)):
         return {"graceful": False}
+    said = bytearray()
     asked = stream(
         ssh_argv(
             ctx.host.paths,
@@ -35,11 +37,13 @@ def do(request: GuestShutdownRequest, ctx: StageContext) -> dict[str, Any]:
             dial_s=max(1, round(request.timeout_s)),
         ),
         deadline_s=max(0.1, deadline - time.monotonic()),
-        emit=lambda _stream, _chunk: None,
+        emit=lambda _stream, chunk: said.extend(chunk[: max(0, _MAX_SAID - len(said))]),
         stop=lambda: _is_off(request),  # a guest that is gone may not have hung up
     )
     if asked.ended == "itself" and asked.code not in (0, OWN_FAILURE):
         return {"graceful": False}  # it has no such command
+    if asked.code == OWN_FAILURE and any(words.encode() in said for words in (WRONG_KEY, DENIED)):
+        return {"graceful": False}  # it was not asked: its key is gone with its directory, or it is another's
     while not _is_off(request):
         if ctx.host.stopping.wait(_POLL_S) or time.monotonic() > deadline:
             return {"graceful": False}
