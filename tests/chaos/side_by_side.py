@@ -11,7 +11,6 @@ from typing import Any
 
 import chaos_run
 from chaos_run import Result
-from own_cgroups import own_cgroups
 from share import Share
 
 Say = Callable[[str], None]
@@ -40,5 +39,4 @@ def _one(share: Share, began: float, *, logs: Path | None, asked: dict[str, Any]
     def say(text: str) -> None:
         chaos_run.say_since(began, f"farm {share.number}: {text}")
 
-    with own_cgroups():
-        return chaos_run.run(logs=logs, say=say, share=share, **asked)
+    return chaos_run.run(logs=logs, say=say, share=share, **asked)
