@@ -1,7 +1,7 @@
 """A stage that does not end: its step is reported as failed while it hangs, so that its job is undone.
 
 What hangs cannot be ended from outside: it keeps its thread, and its VM to itself, until it comes back. Then
-nobody hears what it has to say.
+nobody hears what it has to say, but what has waited for it is rung for at once (``runner``).
 """
 
 from __future__ import annotations

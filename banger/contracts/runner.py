@@ -57,7 +57,8 @@ def run_step(
 
     Only the delivery that did a step sends its chain on. Others are copies and end here: what they would
     make up for, should that one's worker have died, is rung again by reconcile. So does a step of a VM that
-    an earlier one, whose time is over, still acts for: an undo must not overtake its own do.
+    an earlier one, whose time is over, still acts for: an undo must not overtake its own do. That one rings,
+    when it comes back and finds its claim lost, for what has waited for it.
     """
     with _alone(call.vm_id) as alone:
         return _run_step(call, journal, effects) if alone else (Next.STOP, None)
@@ -109,7 +110,7 @@ def _run_step(
         log.warning(
             "%s lost its claim while it ran; its outcome is left to the claim's new holder", call.task_id
         )
-        return Next.STOP, None
+        return Next.UNWIND, None
     return Next.CONTINUE, None
 
 
@@ -117,7 +118,7 @@ def _failed(
     call: StageCall, journal: Journal, token: str, ms: float, error: BangerError
 ) -> tuple[Next, BangerError | None]:
     if not _insist(lambda: journal.failed(call, token, ms, error)):
-        return Next.STOP, error
+        return Next.UNWIND, error
     if call.unwinding:
         return Next.CONTINUE, error
     return (Next.STOP if call.fails_to else Next.UNWIND), error

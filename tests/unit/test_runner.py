@@ -109,8 +109,10 @@ def test_a_job_with_nothing_to_undo_ends_where_it_fails() -> None:
     assert run(Verdict.GO, raises(StageFailedError("no")), LAST_RESORT)[0] is Next.STOP
 
 
-def test_an_outcome_under_a_lost_claim_stops_the_chain() -> None:
-    assert run(Verdict.GO, still_ours=False)[0] is Next.STOP
+@pytest.mark.parametrize("effect", [None, raises(StageFailedError("no"))])
+def test_a_step_that_comes_back_to_a_lost_claim_rings_for_what_has_waited_for_it(effect: Any) -> None:
+    given = (effect,) if effect else ()
+    assert run(Verdict.GO, *given, still_ours=False)[0] is Next.UNWIND
 
 
 def test_a_step_of_a_vm_that_an_earlier_one_still_acts_for_is_left_alone() -> None:
