@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+
 import pytest
 from farm_box import eventually
 from faulty_farm import Fault, FaultyFarm
+from redis.exceptions import BusyLoadingError
 
-from banger.contracts.errors import NotFoundError
+from banger.contracts.errors import NotFoundError, UnavailableError
 from banger.contracts.journal import name_key, vm_key
 from banger.contracts.states import State
+from banger.embedded.paths import farm_paths
 
 pytestmark = pytest.mark.integration
 
@@ -78,3 +84,24 @@ def test_a_name_that_was_taken_meanwhile_stays_its_new_owners(faulty: FaultyFarm
     for record in (old, new):
         farm.delete(record.id)
     assert not faulty.box.traces()
+
+
+def test_a_redis_whose_file_is_damaged_is_mended_by_its_next_start(faulty: FaultyFarm) -> None:
+    box = faulty.box
+    made = box.farm.create("kept", start=False)
+    farm = farm_paths(box.settings)
+    eventually(lambda: not box.admin.redis.info("persistence")["aof_buffer_length"])
+    with max((farm.redis / "appendonlydir").glob("*.incr.aof")).open("ab") as file:
+        file.write(bytes(4096))  # as a disk that was full leaves them
+    os.kill(box.pid("redis"), signal.SIGKILL)
+    eventually(lambda: "4096 bytes, and is mended" in farm.log("redis").read_text())
+    eventually(lambda: is_there(faulty))
+    assert [record.id for record in box.farm.list()] == [made.id]
+    box.farm.delete("kept")
+    assert not box.traces()
+
+
+def is_there(faulty: FaultyFarm) -> bool:
+    with contextlib.suppress(UnavailableError, BusyLoadingError):
+        return bool(faulty.box.farm.redis.ping())
+    return False
