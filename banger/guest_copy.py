@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 from banger.contracts.errors import BangerError, ConflictError, NotFoundError, ToolFailedError
 from banger.shell import piped, run
@@ -74,6 +75,46 @@ def copy_to_guest(ssh: SshArgv, source: Path, target: str, *, deadline_s: float)
             archive.add(real, arcname=f"./{name}", filter=_as_root)
 
 
+def send_stream(argv: Sequence[str], stream: IO[bytes], deadline_s: float) -> None:
+    """Give a guest's command a stream on its stdin; raises what it complained of where it failed."""
+    with _conversation(argv, deadline_s) as process:
+        assert process.stdin is not None  # noqa: S101 - `piped` makes all three
+        assert process.stdout is not None  # noqa: S101
+        process.stdout.close()
+        with contextlib.suppress(BrokenPipeError):  # it gave up; it says why
+            shutil.copyfileobj(stream, process.stdin)
+
+
+def take_stream(argv: Sequence[str], said: bytes, into: IO[bytes], max_bytes: int, deadline_s: float) -> bool:
+    """Write what a guest's command prints to a file, ``max_bytes`` of it at most, having told it ``said``.
+
+    Tells whether that was all; a command that had more to say is cut off.
+    """
+    with os.fdopen(os.memfd_create("stdin"), "w+b") as source:
+        source.write(said)
+        source.seek(0)
+        try:
+            with _conversation(argv, deadline_s, stdin=source.fileno()) as process:
+                assert process.stdout is not None  # noqa: S101 - `piped` makes it
+                _copy_bounded(process.stdout, into, max_bytes)
+        except _TooMuchError:
+            return False
+    return True
+
+
+class _TooMuchError(Exception):
+    """A guest's command prints more than is taken."""
+
+
+def _copy_bounded(stream: IO[bytes], into: IO[bytes], max_bytes: int) -> None:
+    left = max_bytes
+    while chunk := os.read(stream.fileno(), 65536):
+        into.write(chunk[:left])
+        left -= len(chunk)
+        if left < 0:
+            raise _TooMuchError
+
+
 def _receive(argv: Sequence[str], name: str, scratch: Path, deadline_s: float) -> tuple[str, ...]:
     refusal: ToolFailedError | None = None
     left_out: tuple[str, ...] = ()
@@ -94,11 +135,13 @@ def _receive(argv: Sequence[str], name: str, scratch: Path, deadline_s: float) -
 
 
 @contextlib.contextmanager
-def _conversation(argv: Sequence[str], deadline_s: float) -> Iterator[subprocess.Popen[bytes]]:
+def _conversation(
+    argv: Sequence[str], deadline_s: float, stdin: int = subprocess.PIPE
+) -> Iterator[subprocess.Popen[bytes]]:
     """Yield a guest's tar behind ssh; raise what it or ssh complained of when it ends with an error."""
     said = bytearray()
     started = time.monotonic()
-    with piped(argv, deadline_s=deadline_s) as process:
+    with piped(argv, deadline_s=deadline_s, stdin=stdin) as process:
         listener = threading.Thread(target=_listen, args=(process, said), daemon=True)
         listener.start()
         yield process

@@ -24,7 +24,10 @@ class HostImage(BaseModel):
 
 
 class HostInfo(BaseModel):
-    """A host's capacity and images. ``images`` has the newest of a name first. Sizes in MiB."""
+    """A host's capacity and images. ``images`` has the newest of a name first. Sizes in MiB.
+
+    ``commands``: how many commands of batches' jobs its worker can look after at once.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -34,6 +37,7 @@ class HostInfo(BaseModel):
     vcpus: int
     memory_mib: int
     disk_free_mib: int
+    commands: int = 1
     images: tuple[HostImage, ...] = ()
     alive: bool = False
 

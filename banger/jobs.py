@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict
 from banger.contracts.queues import Direction
 from banger.contracts.stages import STAGES
 from banger.events import Event
-from banger.pipelines import FILES_LEFT, PIPELINES
+from banger.pipelines import COMMANDS, PIPELINES
+from banger.planning import wanted
 from banger.records import GOING_ON, Job, Record
 
 _WAITING = "waiting"
@@ -93,8 +94,9 @@ def deadline_s(job: Job) -> float:
     pipeline = PIPELINES[job.pipeline]
     if job.state == "unwinding":
         return pipeline.unwinding_deadline_s
-    if ("timeout_s" in job.params) and any(row.stage == "exec" for row in pipeline.rows):
-        return pipeline.deadline_s - STAGES["exec"].deadline_s + float(job.params["timeout_s"])
+    command = next((row.stage for row in pipeline.rows if row.stage in COMMANDS), None)
+    if command and "timeout_s" in job.params:
+        return pipeline.deadline_s - STAGES[command].deadline_s + float(job.params["timeout_s"])
     return pipeline.deadline_s
 
 
@@ -118,7 +120,7 @@ def _marked(job: Job) -> Iterator[Step]:
         step = f"{number:02d}"
         if row == ("do", "reserve"):
             mark: str | None = "done"  # or there would be no job
-        elif row.stage == "file_sync" and not job.params.get(FILES_LEFT):
+        elif not wanted(row.stage, job):
             continue
         else:
             mark = _mark(job, step, ahead=job.state == "running")

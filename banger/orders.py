@@ -9,7 +9,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from banger.contracts.names import JobId, VmId
+from banger.contracts.names import BatchId, HostName, JobId, VmId
 from banger.contracts.requests import Frozen, Signal, SizeMib
 from banger.contracts.spec import VmSpec
 from banger.pipelines import PIPELINES
@@ -19,6 +19,18 @@ def _known(pipeline: str) -> str:
     if pipeline not in PIPELINES:
         raise ValueError("there is no such pipeline")
     return pipeline
+
+
+class BatchRef(Frozen):
+    """Which attempt of which job of a batch; host ``home`` has what was uploaded, where ``uploads`` says so.
+    ``collects``: something is to be brought out of the guest."""
+
+    batch: BatchId
+    index: Annotated[int, Field(ge=0)]
+    attempt: Annotated[int, Field(ge=1)]
+    home: HostName
+    uploads: bool = False
+    collects: bool = False
 
 
 class Params(Frozen):
@@ -32,6 +44,7 @@ class Params(Frozen):
     disk_mib: SizeMib | None = None
     autostart: bool | None = None
     files: bool | None = None
+    batch: BatchRef | None = None
 
 
 class Order(Frozen):
@@ -45,9 +58,11 @@ class Order(Frozen):
 
     @model_validator(mode="after")
     def _says_what_to_run(self) -> Self:
-        runs = any(row.stage == "exec" for row in PIPELINES[self.pipeline].rows)
-        if runs and not (self.params.argv and self.params.timeout_s):
+        stages = {row.stage for row in PIPELINES[self.pipeline].rows}
+        if "exec" in stages and not (self.params.argv and self.params.timeout_s):
             raise ValueError("a pipeline that runs a command needs argv and timeout_s")
+        if "work" in stages and not (self.params.batch and self.params.timeout_s):
+            raise ValueError("a pipeline of a batch's job needs batch and timeout_s")
         return self
 
 

@@ -16,6 +16,13 @@ from banger.contracts.states import State
 _QUEUEING_S = 3600.0  # of all steps together: hundreds of VMs may be asked for at once
 
 FILES_LEFT = "files"  # a job's parameter: the owner has left files, so ``file_sync`` has something to do
+BATCH = "batch"  # a job's parameter: which job of which batch it is an attempt of
+
+
+COMMANDS = (
+    "exec",
+    "work",
+)  # stages that run what a user wants run, for as long as the job's ``timeout_s`` says
 
 
 class Row(NamedTuple):
@@ -143,6 +150,24 @@ RUN_KEEP = Pipeline(
     starts=True,
     cancellable=True,
 )
+BATCH_JOB = Pipeline(
+    "batch",
+    (*_PREPARE, *_BOOT, _do("upload"), _do("work"), _do("collect"), *_HALT, *_REMOVE),
+    frozenset(),
+    State.CREATING,
+    State.GONE,
+    starts=True,
+    cancellable=True,
+)
+BATCH_JOB_KEEP = Pipeline(  # what is not kept after all is deleted by who settles the job
+    "batch-keep",
+    (*_PREPARE, *_BOOT, _stay("upload"), _stay("work"), _stay("collect")),
+    frozenset(),
+    State.CREATING,
+    State.RUNNING,
+    starts=True,
+    cancellable=True,
+)
 START = Pipeline("start", _BOOT_AGAIN, _AT_REST, State.STARTING, State.RUNNING, starts=True, cancellable=True)
 STOP = Pipeline("stop", (*_SHUTDOWN, *_HALT), _ANY, State.STOPPING, State.STOPPED)
 KILL = Pipeline("kill", _HALT, _ANY, State.STOPPING, State.STOPPED)
@@ -163,5 +188,19 @@ SET = Pipeline(
 
 PIPELINES = {
     pipeline.name: pipeline
-    for pipeline in (CREATE, CREATE_STOPPED, RUN, RUN_KEEP, START, STOP, KILL, RESTART, DELETE, SWEEP, SET)
+    for pipeline in (
+        CREATE,
+        CREATE_STOPPED,
+        RUN,
+        RUN_KEEP,
+        BATCH_JOB,
+        BATCH_JOB_KEEP,
+        START,
+        STOP,
+        KILL,
+        RESTART,
+        DELETE,
+        SWEEP,
+        SET,
+    )
 }

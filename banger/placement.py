@@ -12,11 +12,12 @@ from banger.hosts import HostImage, HostInfo
 
 
 class Used(NamedTuple):
-    """What a host's leases hold: VMs, memory in MiB, vCPUs."""
+    """What a host's leases hold: VMs, memory in MiB, vCPUs; and how many batches' jobs its worker is at."""
 
     slots: int = 0
     memory_mib: int = 0
     vcpus: int = 0
+    commands: int = 0
 
 
 class Candidate(NamedTuple):
@@ -73,6 +74,10 @@ def place(spec: VmSpec, hosts: Sequence[HostInfo], used: dict[str, Used]) -> lis
     remaining = keep(
         f"less than {spec.vcpus} vCPUs left",
         [host for host in remaining if used.get(host.name, Used()).vcpus + spec.vcpus <= host.vcpus],
+    )
+    remaining = keep(
+        "its worker is at as many jobs of batches as it can be",
+        [host for host in remaining if used.get(host.name, Used()).commands < host.commands],
     )
     largest_mib = max(spec.disk_mib, spec.system_overlay_mib)
     remaining = keep(

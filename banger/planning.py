@@ -12,6 +12,7 @@ from banger.contracts.names import Slot, slot
 from banger.contracts.requests import (
     AdmitRequest,
     AttachSystemDiskRequest,
+    CollectRequest,
     ExecRequest,
     FileSyncRequest,
     GrowWorkDiskRequest,
@@ -24,13 +25,15 @@ from banger.contracts.requests import (
     TapRequest,
     UndoRequest,
     UpdateSpecRequest,
+    UploadRequest,
     WaitReadyRequest,
     WorkDiskRequest,
+    WorkRequest,
 )
 from banger.contracts.stages import STAGES, Side
 from banger.contracts.states import State
 from banger.guest import guest_files, guest_mounts
-from banger.pipelines import FILES_LEFT, Pipeline
+from banger.pipelines import BATCH, FILES_LEFT, Pipeline
 from banger.records import Job, Record
 
 
@@ -47,6 +50,12 @@ class Plan:
     def of(self) -> dict[str, Any]:
         """What every request says."""
         return {"vm_id": self.record.id, "generation": self.record.generation}
+
+    @property
+    def attempt(self) -> dict[str, Any]:
+        """What the request of a batch's stage says beside that."""
+        ours = {name: self.params[BATCH][name] for name in ("batch", "index", "attempt")}
+        return self.of | ours | {"address": str(self.slot.address)}
 
 
 _DO: dict[str, Callable[[Plan], StageRequest]] = {
@@ -78,6 +87,9 @@ _DO: dict[str, Callable[[Plan], StageRequest]] = {
     "exec": lambda p: ExecRequest(
         **p.of, address=str(p.slot.address), argv=tuple(p.params["argv"]), timeout_s=p.params["timeout_s"]
     ),
+    "upload": lambda p: UploadRequest(**p.attempt, home=p.params[BATCH]["home"]),
+    "work": lambda p: WorkRequest(**p.attempt, timeout_s=p.params["timeout_s"]),
+    "collect": lambda p: CollectRequest(**p.attempt),
     "guest_shutdown": lambda p: GuestShutdownRequest(
         **p.of, address=str(p.slot.address), timeout_s=p.params.get("timeout_s", 0)
     ),
@@ -93,15 +105,14 @@ def calls(
 ) -> list[StageCall]:
     """Return a job's calls in order. ``reserve`` is not among them: the control queue has done it.
 
-    ``file_sync`` is there where files were left for it. A record without a slot (its create failed, and gave
-    it back) can only be undone.
+    A record without a slot (its create failed, and gave it back) can only be undone.
     """
     plan = Plan(record, slot(record.slot, network, uid_base), job.id, job.params) if record.slot else None
     steps = []
     for number, row in enumerate(pipeline.rows):
         if row == ("do", "reserve") or (plan is None and row.use != "undo"):
             continue
-        if row.stage == "file_sync" and not job.params.get(FILES_LEFT):
+        if not wanted(row.stage, job):
             continue
         request = _DO[row.stage](plan) if plan and row.use != "undo" else _undo(row.stage, record, job)
         steps.append(
@@ -116,6 +127,18 @@ def calls(
             )
         )
     return _ending(steps, pipeline.after, release=pipeline.after is State.GONE)
+
+
+def wanted(stage: str, job: Job) -> bool:
+    """Tell whether a job has something for a stage to do: files that were left, uploaded, or wanted."""
+    match stage:
+        case "file_sync":
+            return bool(job.params.get(FILES_LEFT))
+        case "upload":
+            return bool(job.params.get(BATCH, {}).get("uploads"))
+        case "collect":
+            return bool(job.params.get(BATCH, {}).get("collects"))
+    return True
 
 
 def unwinding_calls(pipeline: Pipeline, record: Record, job: Job) -> list[StageCall]:

@@ -113,7 +113,7 @@ class Job(BaseModel):
 
     ``began_ms`` (epoch, by Redis' clock as all times here; 0 where unknown) is when it got the VM,
     ``failed_ms`` when it began to be unwound, ``touched_ms`` when a step or a ring last touched it, ``rings``
-    how often it was rung since the last step.
+    how often it was rung since the last step. ``said`` is what its stages told that the job remembers.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -129,6 +129,7 @@ class Job(BaseModel):
     rings: int = 0
     error: dict[str, Any] | None = None
     steps: dict[str, str] = {}
+    said: dict[str, dict[str, Any]] = {}
 
     @property
     def claims(self) -> list[str]:
@@ -309,6 +310,14 @@ class Records:
     def job(self, job: str) -> Job | None:
         """Return a job, or None where it is not known (any more)."""
         return _job(job, self.redis.hgetall(job_key(job)))
+
+    def jobs_of(self, jobs: Sequence[str]) -> dict[str, Job]:
+        """Return those of the jobs that are known, by id."""
+        pipe = self.redis.pipeline(transaction=False)
+        for job in jobs:
+            pipe.hgetall(job_key(job))
+        found = [_job(job, fields) for job, fields in zip(jobs, pipe.execute(), strict=True)]
+        return {job.id: job for job in found if job}
 
     def jobs(self) -> list[Job]:
         """Return all jobs that are known, the oldest first: those at work, and what ended within a week."""
@@ -573,6 +582,7 @@ def _job(job: str, fields: dict[str, str]) -> Job | None:
         rings=int(fields.get("rings", 0)),
         error=json.loads(fields["error"]) if "error" in fields else None,
         steps={key[2:]: mark for key, mark in fields.items() if key.startswith("s:")},
+        said={key[5:]: json.loads(text) for key, text in fields.items() if key.startswith("said:")},
     )
 
 

@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from banger.batch_keys import ACTIVE_BATCHES, ALL_BATCHES, answer_key, batch_key, times_key
 from banger.contracts.audit import audit_key
 from banger.contracts.broker import Role, unacked_key, user_name
 from banger.contracts.inventory import inventory_key
@@ -27,9 +28,13 @@ _JOBS = "banger:job:*"  # jobs, what they print, and wishes to cancel
 _NAMES = "banger:name:*"
 _HOSTS = "banger:hosts"
 _REPORTS = report_key(_ANY)
+_BATCHES = (batch_key(_ANY), ALL_BATCHES, ACTIVE_BATCHES)
+_TIMES = times_key(_ANY)
+_ANSWERS = answer_key(_ANY)
 _RECORDS = (
     *(_VMS, _JOBS, _NAMES, _HOSTS, _REPORTS, FARM_EVENTS),
     *(leases_key(_ANY), seat_key(_ANY), serving_key(_ANY)),
+    *(*_BATCHES, _TIMES, _ANSWERS),
 )
 
 _DEADLINES = "_kombu.binding_deadlines"
@@ -65,8 +70,8 @@ _CONNECTION = Grant(
 )
 _FIND_ALL = Grant("list VMs: SCAN tells the names of keys, anybody's, and no value", "scan")
 _FOLLOW = Grant(
-    "show VMs, jobs, hosts, timelines and what commands print",
-    "get hget hgetall hvals exists xread xrange xrevrange",
+    "show VMs, jobs, batches, hosts, timelines and what commands print",
+    "get hget hgetall hmget hvals exists xread xrange xrevrange zrange lrange smembers",
     reads=_RECORDS,
 )
 
@@ -162,6 +167,15 @@ def _worker(host: str) -> tuple[Grant, ...]:
             "write records and jobs", "hset hdel hincrby hexists hget del expire persist", keys=(_VMS, _JOBS)
         ),
         Grant("cancel what outlived its time", "set", writes=(f"{_JOBS}:cancel",)),
+        Grant("run the scripts that move batches on", "eval", keys=(*_BATCHES, _JOBS)),
+        Grant(
+            "write batches",
+            "hset hdel hincrby hget hgetall del exists expire persist rpush lpush lpop lrem lindex llen"
+            " sadd srem scard zadd zrem xadd",
+            keys=_BATCHES,
+        ),
+        Grant("note what took how long in batches", "hset hlen expire", keys=(_TIMES,)),
+        Grant("answer with a piece of a file", "set get", keys=(_ANSWERS,)),
         Grant("take and free names", "set get del", keys=(_NAMES,)),
         Grant("take and free slots", "hset hvals hgetall hdel hlen", keys=(leases_key(_ANY),)),
         Grant("tell timelines and what commands print", "xadd", writes=(_VMS, _JOBS, FARM_EVENTS)),

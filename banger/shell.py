@@ -114,6 +114,7 @@ def stream(
     deadline_s: float,
     emit: Callable[[Literal["stdout", "stderr"], bytes], None],
     stop: Callable[[], bool],
+    stdin: bytes = b"",
 ) -> Streamed:
     """Run a program and hand on what it prints as it comes, each stream for itself, byte for byte.
 
@@ -122,8 +123,11 @@ def stream(
     """
     started = asked = time.monotonic()
     stopped = False
-    with piped(argv, deadline_s=deadline_s) as process, selectors.DefaultSelector() as selector:
-        process.stdin.close()  # type: ignore[union-attr]
+    with (
+        _stdin_of(stdin) as source,
+        piped(argv, deadline_s=deadline_s, stdin=source) as process,
+        selectors.DefaultSelector() as selector,
+    ):
         selector.register(process.stdout, selectors.EVENT_READ, "stdout")  # type: ignore[arg-type]
         selector.register(process.stderr, selectors.EVENT_READ, "stderr")  # type: ignore[arg-type]
         while selector.get_map() and not stopped:
@@ -144,8 +148,10 @@ def stream(
 
 
 @contextlib.contextmanager
-def piped(argv: Sequence[str], *, deadline_s: float) -> Iterator[subprocess.Popen[bytes]]:
-    """Yield a started program whose stdin, stdout and stderr are pipes of the caller's.
+def piped(
+    argv: Sequence[str], *, deadline_s: float, stdin: int = subprocess.PIPE
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Yield a started program whose stdout and stderr, and stdin unless given, are pipes of the caller's.
 
     Leaving the block waits for its end; an exception, or the deadline (seconds), kills the process group.
     """
@@ -154,7 +160,7 @@ def piped(argv: Sequence[str], *, deadline_s: float) -> Iterator[subprocess.Pope
         raise ValueError(f"argv[0] must be an absolute path: {argv[:1]}")
     process = subprocess.Popen(
         mortal(argv, find_tool),
-        stdin=subprocess.PIPE,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=ENVIRONMENT,
@@ -170,9 +176,9 @@ def piped(argv: Sequence[str], *, deadline_s: float) -> Iterator[subprocess.Pope
     finally:
         timer.cancel()
         _kill_group(process)
-        for pipe in (process.stdin, process.stdout, process.stderr):
+        for pipe in filter(None, (process.stdin, process.stdout, process.stderr)):
             with contextlib.suppress(BrokenPipeError):
-                pipe.close()  # type: ignore[union-attr]
+                pipe.close()
 
 
 def spawn(argv: Sequence[str], *, env: dict[str, str], output: Path) -> subprocess.Popen[bytes]:

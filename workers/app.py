@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery, signals
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
+from banger.batch.orders import BatchOrder, Fetch
 from banger.complaints import complaints
 from banger.contracts.calls import StageCall
 from banger.contracts.errors import BangerError
 from banger.contracts.event_batches import batch_events
 from banger.contracts.json_lines import log_json_lines
-from banger.contracts.queues import BEGIN, RECONCILE, RESERVE, UNWIND, Direction, task_name
-from banger.contracts.requests import Frozen
+from banger.contracts.queues import BATCH, BEGIN, FETCH, RECONCILE, RESERVE, UNWIND, Direction, task_name
 from banger.contracts.runner import Next
 from banger.contracts.stages import Side, tasks_of
 from banger.dispatch import celery_app
 from banger.orders import Look, NewVm, Order, Unwinding
+from banger.pipelines import COMMANDS
 from banger.settings import Settings, load_settings
 from workers import begin, reserve, unwind
 from workers.farmhand import Farmhand
@@ -34,6 +35,8 @@ def make_app(settings: Settings) -> Celery:
         (BEGIN, Order, begin.run),
         (UNWIND, Unwinding, unwind.run),
         (RECONCILE, Look, lambda farmhand, order: farmhand.reconciler.answer(order)),
+        (BATCH, BatchOrder, lambda farmhand, order: farmhand.batcher.obey(order)),
+        (FETCH, Fetch, lambda farmhand, order: farmhand.batcher.answer(order)),
     ):
         _register_order(app, farmhand, name, model, body)
     signals.setup_logging.connect(log_json_lines, weak=False)
@@ -48,7 +51,7 @@ def _register_stage(app: Celery, farmhand: Farmhand, stage: str, direction: Dire
         name=task_name("work", stage, direction),
         bind=True,
         shared=False,
-        acks_late=stage != "exec",
+        acks_late=stage not in COMMANDS,
         max_retries=None,
         throws=(BangerError,),
     )
@@ -67,11 +70,13 @@ def _register_stage(app: Celery, farmhand: Farmhand, stage: str, direction: Dire
             raise error
 
 
-def _register_order(app: Celery, farmhand: Farmhand, name: str, model: type[Frozen], body: Any) -> None:
+def _register_order(app: Celery, farmhand: Farmhand, name: str, model: Any, body: Any) -> None:
+    understand = TypeAdapter(model).validate_python
+
     @app.task(name=name, shared=False, throws=(BangerError,))
     def order(payload: dict[str, Any]) -> None:
         try:
-            understood = model.model_validate(payload)
+            understood = understand(payload)
         except ValidationError as error:
             farmhand.refuse_order(payload, complaints(error))
             return

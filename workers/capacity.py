@@ -13,6 +13,13 @@ from banger.settings import Settings
 
 _MIB = 1024 * 1024
 _HOST_RESERVE_MIB = 1024  # for the host itself and the farm
+_SHORT_THREADS = 24  # kept free of waits and commands, so that short stages are never behind them
+_KEPT_THREADS = 8  # of those for long ones: for VMs that belong to no batch
+
+
+def long_threads(settings: Settings) -> int:
+    """Return how many of the worker's threads may wait for guests at once."""
+    return max(1, settings.worker_threads - _SHORT_THREADS)
 
 
 def describe_host(settings: Settings) -> HostInfo:
@@ -25,6 +32,7 @@ def describe_host(settings: Settings) -> HostInfo:
         uid_base=settings.uid_base,
         vcpus=(os.cpu_count() or 1) * VCPUS_A_CORE,
         memory_mib=max(0, total_mib - _HOST_RESERVE_MIB),
+        commands=max(1, long_threads(settings) - _KEPT_THREADS),
         disk_free_mib=shutil.disk_usage(state).free // _MIB,
         images=tuple(
             HostImage(

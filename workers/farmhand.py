@@ -10,12 +10,14 @@ from typing import Any, TypeVar
 
 from celery import Celery
 
+from banger.batch.fetching import Fetcher
+from banger.batch.store import Batches
 from banger.connection import connect
 from banger.contracts.calls import StageCall
 from banger.contracts.errors import BangerError, InvalidInputError, UnavailableError
 from banger.contracts.names import is_id, new_id
 from banger.contracts.overdue import WatchedJournal
-from banger.contracts.queues import BEGIN, CONTROL, UNWIND, Direction, work_queue
+from banger.contracts.queues import BEGIN, CONTROL, FETCH, UNWIND, Direction, work_queue
 from banger.contracts.requests import StageRequest
 from banger.contracts.runner import Effect, Next, run_step
 from banger.contracts.seat import Seat
@@ -26,15 +28,17 @@ from banger.records import Job, Records
 from banger.settings import Settings
 from banger.ticket_keys import private_key
 from workers import intents
-from workers.capacity import describe_host
-from workers.host import StageContext, WorkHost
+from workers.batch_files import sweep_batches
+from workers.batches import Batcher
+from workers.capacity import describe_host, long_threads
+from workers.host import BatchContext, StageContext, WorkHost
 from workers.lock import hold_for_life
 from workers.reboot import Reboot
 from workers.reconcile import Reconciler
 from workers.restore import restore
 from workers.rings import Rings
 from workers.spool import sweep
-from workers.stages import EFFECTS, update_spec
+from workers.stages import BATCH_EFFECTS, EFFECTS, update_spec
 
 log = logging.getLogger("banger.workers")
 
@@ -45,7 +49,7 @@ _ROOT_POLL_S = 0.1  # root says what there is a moment after its start
 _RECONCILE_S = 5.0
 _SPOOL_S = 10.0
 _OVERDUE_S = 2.0
-_SHORT_THREADS = 24  # kept free of waits and commands, so that short stages are never behind them
+_BATCH_FILES_S = 600.0
 _NO_THREAD_PAUSE_S = 0.2
 
 
@@ -56,6 +60,8 @@ class Farmhand:
         self.app = app
         self.settings = settings
         self.records = Records(connect(settings.redis()))
+        self.batches = Batches(self.records.redis)
+        self.fetcher = Fetcher(self.records.redis, partial(send, app, FETCH))
         self.journal = WatchedJournal(self.records.redis)
         self.host = WorkHost(
             settings.host, settings.paths, settings.network, settings.uid_base, settings.disk_backend
@@ -64,7 +70,8 @@ class Farmhand:
         self.rings = Rings()
         self.reboot = Reboot(self.host.paths)
         self.reconciler = Reconciler(self)
-        self._long = threading.BoundedSemaphore(max(1, settings.worker_threads - _SHORT_THREADS))
+        self.batcher = Batcher(self)
+        self._long = threading.BoundedSemaphore(long_threads(settings))
 
     def run(self, call: StageCall) -> tuple[Next, BangerError | None]:
         """Run one step here. One that waits is given back when too many are at it, or this worker ends."""
@@ -85,10 +92,20 @@ class Farmhand:
             key: partial(_with, context, effect) for key, effect in EFFECTS.items()
         }
         effects["update_spec", "do"] = partial(_with, self.records, update_spec.do)
+        for_batches = BatchContext(
+            host=self.host,
+            cancelled=context.cancelled,
+            batches=self.batches,
+            fetcher=self.fetcher,
+        )
+        effects |= {key: partial(_with, for_batches, effect) for key, effect in BATCH_EFFECTS.items()}
         if call.final not in (None, State.GONE):
             last = call.stage, call.direction
             effects[last] = partial(self._and_remember, call, effects[last])
-        return run_step(call, self.journal, effects)
+        after, error = run_step(call, self.journal, effects)
+        if call.final or (error and call.fails_to):
+            self.batcher.wake()  # it may have been a batch's, or have made room for one
+        return after, error
 
     def _and_remember(self, call: StageCall, effect: Effect, request: StageRequest) -> dict[str, Any] | None:
         """Carry out a job's last step, and note what the VM is now before anybody is told.
@@ -151,7 +168,9 @@ class Farmhand:
             ("heartbeat", _HEARTBEAT_S, self._beat_when_root_does),
             ("reconcile", _RECONCILE_S, self.reconciler.look),
             ("overdue", _OVERDUE_S, self.give_up),
-            ("spool", _SPOOL_S, partial(sweep, self.host, self.records)),
+            ("spool", _SPOOL_S, partial(sweep, self.host, self.records, self.batches)),
+            ("batch-files", _BATCH_FILES_S, partial(sweep_batches, self.host.paths, self.batches)),
+            ("batches", 0.0, self.batcher.look_when_due),
         ):
             threading.Thread(target=self._repeat, args=(every_s, body), name=name, daemon=True).start()
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from typing import Literal
 
+from banger.batch.fetching import Fetcher
+from banger.batch.store import Batches
 from banger.contracts.names import HostPaths
 
 
@@ -38,3 +40,11 @@ class StageContext:
     host: WorkHost
     cancelled: Callable[[], bool] = _never
     emit: Callable[[Literal["stdout", "stderr"], bytes], None] = _discard
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchContext(StageContext):
+    """What a stage of a batch's job is given beside: what the batch is to do, and what other hosts have."""
+
+    batches: Batches
+    fetcher: Fetcher

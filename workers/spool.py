@@ -1,27 +1,66 @@
-"""Keep the spool clean: files that the owner left for a job go when the job has ended."""
+"""The spool: files that the owner leaves for a job or a batch, read with care, and gone when it has ended."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import stat
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
+from banger.batch.files_left import uploaded
+from banger.contracts.errors import StageFailedError
 from banger.contracts.names import is_id
 
 if TYPE_CHECKING:
+    from banger.batch.store import Batches
     from banger.records import Records
     from workers.host import WorkHost
 
-_UNKNOWN_S = 600.0  # a job whose message is still on its way is not known yet; one that was refused never is
+_UNKNOWN_S = 600.0  # one whose message is still on its way is not known yet; one that was refused never is
 _GOING_ON = ("running", "unwinding")
 
 
-def sweep(host: WorkHost, records: Records) -> None:
+def open_left(path: Path) -> IO[bytes]:
+    """Open what was left; StageFailedError where it is not there, or is no file that the owner has left.
+
+    What this worker can read by its own right, it may not be made to read by another name.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise StageFailedError(
+            "what was left for this job is not there",
+            details=f"{path}: {error.strerror}",
+            resolution="Ask for it once more.",
+        ) from None
+    status = os.fstat(descriptor)
+    ours = status.st_uid == os.geteuid() != 0
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or ours:
+        os.close(descriptor)
+        raise StageFailedError(f"{path} is not a file that the owner has left")
+    return os.fdopen(descriptor, "rb")
+
+
+def sweep(host: WorkHost, records: Records, batches: Batches) -> None:
     """Look once at everything in the spool. What is no file of one name is left to whoever made it."""
     with contextlib.suppress(FileNotFoundError):
         for path in host.paths.spool.iterdir():
-            job = records.job(path.stem) if is_id(path.stem) else None
             with contextlib.suppress(OSError):
-                age_s = time.time() - path.lstat().st_mtime
-                if (job is not None and job.state not in _GOING_ON) or (job is None and age_s > _UNKNOWN_S):
+                if not _is_wanted(path, host, records, batches):
                     path.unlink()
+
+
+def _is_wanted(path: Path, host: WorkHost, records: Records, batches: Batches) -> bool:
+    """Tell whether a file's job goes on, or its batch; an upload has been wanted once it is on the disk."""
+    known = is_id(path.stem)
+    if known and (batch := batches.get(path.stem)) is not None:
+        return (
+            batch.state != "ended"
+            if path.suffix == ".secrets"
+            else not uploaded(host.paths, batch.id).exists()
+        )
+    if known and (job := records.job(path.stem)) is not None:
+        return job.state in _GOING_ON
+    return time.time() - path.lstat().st_mtime <= _UNKNOWN_S

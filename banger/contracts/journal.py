@@ -178,7 +178,8 @@ _FINISH = (
     + _SETTLE
     + """
 local vm, job, vm_events, farm_events, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local step, token, outcome, event, final, release, settled, name_prefix, ttl, error, fails_to = unpack(ARGV)
+local step, token, outcome, event, final, release, settled, name_prefix, ttl, error, fails_to, said =
+  unpack(ARGV)
 release = release == '1'
 local mark = redis.call('HGET', job, 's:' .. step)
 if not mark or string.sub(mark, 1, #token + 1) ~= token .. '|' then return 'lost' end
@@ -194,6 +195,7 @@ if refused then return refused end
 local clock = redis.call('TIME')
 local now = string.format('%d', clock[1] * 1000 + math.floor(clock[2] / 1000))
 redis.call('HSET', job, 's:' .. step, outcome, 'touched', now)
+if said ~= '' then redis.call('HSET', job, 'said:' .. cjson.decode(event).stage, said) end
 tell(vm_events, farm_events, event)
 if failed and unwinding then redis.call('HSET', job, 'undo_failed', error) end
 if failed and not unwinding then
@@ -249,7 +251,8 @@ class Journal:
         state that the VM would get is not legal), nothing was written.
         """
         event = _event(call, "finished", ms=round(ms, 1), **({"data": data} if data else {}))
-        return self._finish(call, token, "done", event, "")
+        said = json.dumps(data) if data and call.table_row.tells else ""
+        return self._finish(call, token, "done", event, "", said)
 
     def failed(self, call: StageCall, token: str, ms: float, error: BangerError) -> bool:
         """Report failure: the job turns to unwinding, or, while unwinding, remembers that an undo failed."""
@@ -257,7 +260,9 @@ class Journal:
         wire = json.dumps(error.to_wire() | {"stage": call.stage, "pipeline": call.pipeline})
         return self._finish(call, token, "failed", event, wire)
 
-    def _finish(self, call: StageCall, token: str, outcome: str, event: str, error: str) -> bool:
+    def _finish(
+        self, call: StageCall, token: str, outcome: str, event: str, error: str, said: str = ""
+    ) -> bool:
         reply = self.redis.eval(
             _FINISH,
             5,
@@ -274,14 +279,15 @@ class Journal:
             ENDED_TTL_S,
             error,
             call.fails_to or "",
+            said,
         )
-        said = reply.decode() if isinstance(reply, bytes) else str(reply)
-        if said not in ("ok", "lost"):
+        answer = reply.decode() if isinstance(reply, bytes) else str(reply)
+        if answer not in ("ok", "lost"):
             raise WrongStateError(
-                f"{call.task_id} cannot end: no {call.pipeline} may do so to a VM that is {said}",
+                f"{call.task_id} cannot end: no {call.pipeline} may do so to a VM that is {answer}",
                 details="nothing was written",
             )
-        return said == "ok"
+        return answer == "ok"
 
 
 def _keys(call: StageCall) -> tuple[str, str, str, str]:

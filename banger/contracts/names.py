@@ -18,6 +18,7 @@ _LABEL = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 
 VmId = Annotated[str, StringConstraints(pattern=_HEX12)]
 JobId = Annotated[str, StringConstraints(pattern=_HEX12)]
+BatchId = Annotated[str, StringConstraints(pattern=_HEX12)]
 ImageId = Annotated[str, StringConstraints(pattern=_HEX12)]
 KernelId = Annotated[str, StringConstraints(pattern=_HEX12)]
 VmName = Annotated[str, StringConstraints(pattern=_LABEL)]
@@ -120,6 +121,11 @@ class HostPaths(NamedTuple):
     def vms(self) -> Path:
         """VM directories, owned by the worker's user."""
         return self.state / "vms"
+
+    @property
+    def batches(self) -> Path:
+        """What batches' jobs left on this host, one directory a batch: the worker's."""
+        return self.state / "batches"
 
     @property
     def keys(self) -> Path:

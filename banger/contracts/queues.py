@@ -8,6 +8,8 @@ Direction = Literal["do", "undo"]
 
 CONTROL: Final = "banger.control"
 RESERVE: Final = "banger.control.reserve"
+BATCH: Final = "banger.control.batch"
+FETCH: Final = "banger.work.fetch"
 BEGIN: Final = "banger.work.begin"
 UNWIND: Final = "banger.work.unwind"
 RECONCILE: Final = "banger.work.reconcile"

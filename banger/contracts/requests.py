@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from banger.contracts.names import ImageId, JobId, KernelId, VmId
+from banger.contracts.names import BatchId, HostName, ImageId, JobId, KernelId, VmId
 
 MAX_GUEST_FILES = 64
 MAX_GUEST_FILE_BYTES = 64 * 1024
@@ -104,6 +104,31 @@ class ExecRequest(StageRequest):
     address: str
     argv: Annotated[tuple[str, ...], Field(min_length=1, max_length=1000)]
     timeout_s: Annotated[float, Field(gt=0, le=24 * 3600)]
+
+
+class BatchStageRequest(StageRequest):
+    """What is done in a guest for one attempt of a batch's job; the plan says what."""
+
+    address: str
+    batch: BatchId
+    index: Annotated[int, Field(ge=0)]
+    attempt: Annotated[int, Field(ge=1)]
+
+
+class UploadRequest(BatchStageRequest):
+    """Unpack what was uploaded, which host ``home`` has, into the guest's working directory."""
+
+    home: HostName
+
+
+class WorkRequest(BatchStageRequest):
+    """Run the plan's commands in the guest; what they print is written to the job's log on this host."""
+
+    timeout_s: Annotated[float, Field(gt=0, le=24 * 3600)]
+
+
+class CollectRequest(BatchStageRequest):
+    """Bring the plan's artifacts and JUnit files out of the guest."""
 
 
 class UpdateSpecRequest(StageRequest):

@@ -10,6 +10,7 @@ from banger.contracts.queues import Direction
 from banger.contracts.requests import (
     AdmitRequest,
     AttachSystemDiskRequest,
+    CollectRequest,
     ExecRequest,
     FileSyncRequest,
     GrowWorkDiskRequest,
@@ -22,8 +23,10 @@ from banger.contracts.requests import (
     TapRequest,
     UndoRequest,
     UpdateSpecRequest,
+    UploadRequest,
     WaitReadyRequest,
     WorkDiskRequest,
+    WorkRequest,
 )
 
 _SPARE_S = 5.0  # from a stage's deadline until its claim runs out
@@ -40,7 +43,7 @@ class Stage(NamedTuple):
     """A stage: its side, the request models of its two directions, its deadline in seconds.
 
     ``attempts`` bounds how often a do is begun when workers die in it; a guest's command is never run twice.
-    ``waits``: it mostly waits for a guest, for minutes or hours.
+    ``waits``: it mostly waits for a guest, for minutes or hours. ``tells``: the job remembers what it said.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Stage(NamedTuple):
     deadline_s: float
     attempts: int = 3
     waits: bool = False
+    tells: bool = False
 
     @property
     def lease_s(self) -> float:
@@ -70,7 +74,10 @@ STAGES = {
         Stage("launch", Side.ROOT, LaunchRequest, KillRequest, 30),
         Stage("wait_ready", Side.WORK, WaitReadyRequest, None, 620, waits=True),
         Stage("file_sync", Side.WORK, FileSyncRequest, None, 150),
-        Stage("exec", Side.WORK, ExecRequest, None, 24 * 3600 + 20, attempts=1, waits=True),
+        Stage("exec", Side.WORK, ExecRequest, None, 24 * 3600 + 20, attempts=1, waits=True, tells=True),
+        Stage("upload", Side.WORK, UploadRequest, None, 1200, waits=True),
+        Stage("work", Side.WORK, WorkRequest, None, 24 * 3600 + 60, attempts=1, waits=True, tells=True),
+        Stage("collect", Side.WORK, CollectRequest, None, 1200, waits=True, tells=True),
         Stage("guest_shutdown", Side.WORK, GuestShutdownRequest, None, 620, waits=True),
         Stage("grow_work_disk", Side.WORK, GrowWorkDiskRequest, None, 180),
         Stage("update_spec", Side.WORK, UpdateSpecRequest, None, 10),

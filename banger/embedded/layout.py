@@ -55,6 +55,7 @@ def directories(settings: Settings) -> tuple[tuple[Path, str, int], ...]:
         (host.images, "root", 0o755),
         (host.kernels, "root", 0o755),
         (host.vms, worker, 0o711),
+        (host.batches, worker, 0o700),
         (host.keys, worker, 0o700),
         (host.verified, worker, 0o700),
         (host.registry, "root", 0o700),

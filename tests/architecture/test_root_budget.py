@@ -12,8 +12,9 @@ from sources import ROOT, code_lines, files, imported_modules
 MAX_CODE_LINES = 1570
 # Of the contracts that it imports: models and pure functions, which cannot act. 1,700 until whose the
 # objects are that root finds was decided there, with the table of states and the kernel's numbers; 1,990
-# until both workers came to ask there whether theirs is the one machine of its host's name.
-MAX_PURE_LINES = 2080
+# until both workers came to ask there whether theirs is the one machine of its host's name; 2,080 until the
+# table of stages got the three of a batch's job, which are the worker's.
+MAX_PURE_LINES = 2115
 MAX_FILE_LINES = 250
 ALLOWED = {"celery", "kombu", "pydantic", "pyroute2", "cryptography", "root_worker"}
 

@@ -9,6 +9,7 @@ import pytest
 from banger.contracts.stages import STAGES, Side, Stage
 from banger.pipelines import PIPELINES
 from root_worker.stages import EFFECTS as ROOT_EFFECTS
+from workers.stages import BATCH_EFFECTS
 from workers.stages import EFFECTS as WORK_EFFECTS
 
 PACKAGES = {Side.WORK: "workers", Side.ROOT: "root_worker"}
@@ -32,7 +33,9 @@ def test_a_stage_is_a_module_of_its_side_with_the_directions_of_its_row(stage):
     assert {name for name in ("do", "undo") if hasattr(module, name)} == directions(stage)
 
 
-@pytest.mark.parametrize(("side", "effects"), [(Side.WORK, WORK_EFFECTS), (Side.ROOT, ROOT_EFFECTS)])
+@pytest.mark.parametrize(
+    ("side", "effects"), [(Side.WORK, WORK_EFFECTS | BATCH_EFFECTS), (Side.ROOT, ROOT_EFFECTS)]
+)
 def test_a_side_can_do_exactly_what_the_table_gives_it(side, effects):
     rows = {(stage.name, way) for stage in STAGES.values() if stage.side is side for way in directions(stage)}
     assert set(effects) == rows - GIVEN_THE_RECORDS
@@ -61,6 +64,8 @@ def test_what_is_undone_when_a_pipeline_fails_is_written_down_here_too():
         "create-stopped": "work_disk overlay admit reserve",
         "run": everything,
         "run-keep": everything,
+        "batch": everything,
+        "batch-keep": everything,
         "start": boot,
         "restart": boot,
         **dict.fromkeys(("stop", "kill", "delete", "sweep", "set"), ""),

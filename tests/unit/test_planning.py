@@ -21,7 +21,8 @@ from banger.pipelines import (
 )
 from banger.planning import calls, unwinding_calls
 
-PARAMS = {"argv": ["true"], "timeout_s": 5}
+ATTEMPT = {"batch": "b" * 12, "index": 3, "attempt": 2, "home": "here", "uploads": True, "collects": True}
+PARAMS = {"argv": ["true"], "timeout_s": 5, "batch": ATTEMPT}
 
 
 def rows(pipeline: Pipeline, params: dict[str, object] | None = None) -> list[tuple[str, str, str]]:
@@ -73,7 +74,7 @@ def test_run_is_create_then_exec_then_the_vm_is_gone() -> None:
 @pytest.mark.parametrize("pipeline", PIPELINES.values(), ids=PIPELINES)
 def test_workers_alone_free_names_and_slots_since_roots_user_in_redis_may_not(pipeline: Pipeline) -> None:
     made = record()
-    params = PARAMS if "exec" in {row.stage for row in pipeline.rows} else {}
+    params = PARAMS if {"exec", "work"} & {row.stage for row in pipeline.rows} else {}
     unwound = unwinding_calls(pipeline, made, job(pipeline, params=params)) if pipeline.unwinding else []
     for call in (*steps(pipeline, params), *unwound):
         assert not call.release or call.table_row.side is Side.WORK

@@ -20,6 +20,11 @@ from workers.spool import sweep
 RUNNING, UNWINDING, ENDED, UNKNOWN = "a" * 12, "b" * 12, "c" * 12, "d" * 12
 
 
+class NoBatches:
+    def get(self, batch: str) -> None:
+        return None
+
+
 class PlayedRecords:
     def job(self, job_id: str) -> Job | None:
         state = {RUNNING: "running", UNWINDING: "unwinding", ENDED: "done"}.get(job_id)
@@ -34,10 +39,11 @@ def test_what_belongs_to_no_job_goes_and_what_may_yet_goes_later(
 ) -> None:
     host = WorkHost("here", HostPaths(tmp_path, tmp_path), IPv4Network("172.16.0.0/24"), 300_000)
     records: Any = PlayedRecords()
-    sweep(host, records)  # no spool, no complaint
+    batches: Any = NoBatches()
+    sweep(host, records, batches)  # no spool, no complaint
     (host.paths.spool / "directory").mkdir(parents=True)
     for name in (RUNNING, UNWINDING, ENDED, UNKNOWN, "other"):
         host.paths.bundle(name).touch()
         os.utime(host.paths.bundle(name), times=(0, time.time() - age_s))
-    sweep(host, records)
+    sweep(host, records, batches)
     assert {path.stem for path in host.paths.spool.iterdir()} == left | {"directory"}

@@ -116,6 +116,7 @@ def test_the_worker_writes_to_vms_and_not_to_its_keys() -> None:
     written = {line for line in found if line.startswith("ReadWritePaths=")}
     assert written == {
         "ReadWritePaths=-/var/lib/banger/vms",
+        "ReadWritePaths=-/var/lib/banger/batches",
         "ReadWritePaths=-/var/lib/banger/verified",
         "ReadWritePaths=-/run/banger/spool",
     }

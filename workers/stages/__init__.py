@@ -6,16 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 from banger.contracts.queues import Direction
-from workers.stages import exec as exec_
 from workers.stages import (
+    collect,
     file_sync,
     grow_work_disk,
     guest_shutdown,
     overlay,
     reserve,
+    upload,
     wait_ready,
+    work,
     work_disk,
 )
+from workers.stages import exec as exec_
 
 # Given the request and a StageContext. ``update_spec`` is not here: it is given the records instead.
 EFFECTS: dict[tuple[str, Direction], Callable[..., dict[str, Any] | None]] = {
@@ -29,4 +32,11 @@ EFFECTS: dict[tuple[str, Direction], Callable[..., dict[str, Any] | None]] = {
     ("file_sync", "do"): file_sync.do,
     ("exec", "do"): exec_.do,
     ("guest_shutdown", "do"): guest_shutdown.do,
+}
+
+# Given the request and a BatchContext.
+BATCH_EFFECTS: dict[tuple[str, Direction], Callable[..., dict[str, Any] | None]] = {
+    ("upload", "do"): upload.do,
+    ("work", "do"): work.do,
+    ("collect", "do"): collect.do,
 }

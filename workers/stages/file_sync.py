@@ -7,8 +7,6 @@ guest unpacks them beside their places, on the same disk, and each takes its nam
 from __future__ import annotations
 
 import io
-import os
-import stat
 import tarfile
 import time
 from pathlib import Path
@@ -22,6 +20,7 @@ from banger.contracts.requests import FileSyncRequest
 from banger.shell import run
 from banger.ssh import SESSION_DIAL_S, ssh_argv
 from workers.host import StageContext
+from workers.spool import open_left
 
 _DEADLINE_S = 120
 
@@ -68,20 +67,7 @@ def do(request: FileSyncRequest, ctx: StageContext) -> dict[str, Any]:
 
 def _read(path: Path) -> Bundle:
     """Return what was left; whoever left it may have put anything there, and none of it is repeated."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise StageFailedError(
-            "the files of file_sync are not there",
-            details=f"{path}: {error.strerror}",
-            resolution="Start the VM once more.",
-        ) from None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        # What this worker can read by its own right, by another name.
-        ours = status.st_uid == os.geteuid() != 0
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or ours:
-            raise StageFailedError(f"{path} is not a file that the owner has left")
+    with open_left(path) as file:
         wire = file.read(MAX_WIRE_BYTES + 1)
     try:
         if len(wire) <= MAX_WIRE_BYTES:

@@ -1,0 +1,56 @@
+"""Stage ``collect``: artifacts and JUnit files are brought out of the guest, as tars that the guest wrote.
+
+They lie on this host as they came, bounded in size: whoever unpacks one believes nothing of it. That
+something is missing, or too large, is noted, and fails no job.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from banger.batch.files_left import attempt_directory
+from banger.batch.globs import Globs
+from banger.batch.scripts import MAX_LIST_BYTES, list_command, pack_command, pack_names, parse_list
+from banger.contracts.requests import CollectRequest
+from banger.guest_copy import take_stream
+from banger.shell import run
+from banger.ssh import SESSION_DIAL_S, ssh_argv
+from workers.host import BatchContext
+
+MAX_ARTIFACTS_BYTES = 512 * 1024 * 1024
+MAX_JUNIT_BYTES = 32 * 1024 * 1024
+MAX_FILES = 10_000
+_LIST_DEADLINE_S = 120
+_DEADLINE_S = 500
+
+
+def do(request: CollectRequest, ctx: BatchContext) -> dict[str, Any]:
+    """Bring them out; return how many ``files`` of each kind, the ``tests`` in them, and ``notes``."""
+    plan = ctx.batches.plan(request.batch)
+    ssh = partial(ssh_argv, ctx.host.paths, request.vm_id, request.address, dial_s=SESSION_DIAL_S)
+    listed = run(
+        ssh(list_command(plan.workdir)), deadline_s=_LIST_DEADLINE_S, max_output=MAX_LIST_BYTES
+    ).stdout
+    names = parse_list(listed)
+    directory = attempt_directory(ctx.host.paths, request.batch, request.index, request.attempt)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files, notes = {}, []
+    for kind, patterns, limit in (
+        ("artifacts", plan.artifacts, MAX_ARTIFACTS_BYTES),
+        ("junit", plan.junit, MAX_JUNIT_BYTES),
+    ):
+        if not patterns:
+            continue
+        wanted = Globs(patterns).select(names)
+        files[kind] = len(wanted)
+        if not wanted:
+            notes.append(f"{kind}: no file of the guest matches")
+            continue
+        if len(wanted) > MAX_FILES:
+            notes.append(f"{kind}: {len(wanted)} files match, and {MAX_FILES} were taken")
+        with (directory / f"{kind}.tar").open("wb") as file:
+            argv = ssh(pack_command(plan.workdir))
+            if not take_stream(argv, pack_names(wanted[:MAX_FILES]), file, limit, _DEADLINE_S):
+                notes.append(f"{kind}: more than {limit >> 20} MiB; what came first was taken")
+    return {"files": files, "notes": notes}

@@ -1,0 +1,51 @@
+"""What was uploaded for a batch, on the disk of each host that has use for it, while the batch is known.
+
+The front leaves it in the spool of the host where it was submitted, which is memory; the first who wants it
+there puts it on the disk, and other hosts' workers ask that host for it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from typing import IO, TYPE_CHECKING
+
+from banger.batch.files_left import uploaded, uploaded_spooled
+from banger.contracts.names import new_id
+from workers.spool import open_left
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from banger.batch.fetching import Fetcher
+    from workers.host import WorkHost
+
+_one_at_a_time = threading.Lock()
+
+
+def open_upload(host: WorkHost, batch: str, home: str, fetcher: Fetcher) -> IO[bytes]:
+    """Open the upload, brought here first where it is not here yet.
+
+    StageFailedError or NotFoundError where it is nowhere (any more), UnavailableError where its host is away.
+    """
+    here = uploaded(host.paths, batch)
+    with _one_at_a_time:
+        if not here.exists():
+            here.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            scratch = here.with_name(f".upload-{new_id()}")
+            try:
+                with scratch.open("wb") as file:
+                    if home == host.name:
+                        _take_from_spool(uploaded_spooled(host.paths, batch), file)
+                    else:
+                        for piece in fetcher.pieces(home, batch, "upload.tar"):
+                            file.write(piece)
+                scratch.rename(here)
+            finally:
+                scratch.unlink(missing_ok=True)
+    return here.open("rb")
+
+
+def _take_from_spool(path: Path, into: IO[bytes]) -> None:
+    with open_left(path) as file:
+        shutil.copyfileobj(file, into)
