@@ -28,19 +28,14 @@ class Masker:
     """
 
     def __init__(self, secrets: Sequence[str]) -> None:
-        needles = sorted({needle for secret in secrets for needle in _forms(secret)}, key=len, reverse=True)
-        forms = b"|".join(map(re.escape, needles))
-        # A lookahead finds the longest form at every place: forms may overlap, and all of them are to go.
-        # That is slow, and most output has no secret in it: the first of them is looked for without.
-        self._first = re.compile(forms)
-        self._places = re.compile(b"(?=(%s))" % forms) if needles else None
-        self._lag = len(needles[0]) - 1 if needles else 0
+        self._needles = tuple({needle for secret in secrets for needle in _forms(secret)})
+        self._lag = max(map(len, self._needles), default=1) - 1
         self._held = b""
         self._hidden = 0  # so many bytes of what is held are behind a mask that is out already
 
     def feed(self, chunk: bytes) -> bytes:
         """Take the next bytes of the stream and return what of it can be shown by now."""
-        if self._places is None:
+        if not self._needles:
             return chunk
         data = self._held + chunk
         ended_line = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
@@ -53,7 +48,7 @@ class Masker:
     def _release(self, data: bytes, end: int) -> bytes:
         """Show the data up to ``end``, and hold the rest: every form that begins before is in it whole."""
         shown, at = [], self._hidden
-        for start, stop in self._secret_spans(data, end):
+        for start, stop in self._spans(data, end):
             if start >= at:
                 shown += [data[at:start], MASK]
             at = max(at, stop)
@@ -62,13 +57,18 @@ class Masker:
         self._held, self._hidden = data[end:], max(0, at - end)
         return b"".join(shown)
 
-    def _secret_spans(self, data: bytes, end: int) -> Iterator[tuple[int, int]]:
-        if self._places is None or not (first := self._first.search(data)):
-            return
-        for found in self._places.finditer(data, first.start()):
-            if found.start() >= end:
-                return
-            yield found.start(), found.end(1)
+    def _spans(self, data: bytes, end: int) -> list[tuple[int, int]]:
+        """Return where forms begin before ``end``, in order; they may overlap, and all of them are to go.
+
+        Searched for one by one: an expression of them all is slower, the more so the more there are.
+        """
+        spans = []
+        for needle in self._needles:
+            at = data.find(needle)
+            while 0 <= at < end:
+                spans.append((at, at + len(needle)))
+                at = data.find(needle, at + 1)
+        return sorted(spans)
 
 
 def _forms(secret: str) -> Iterator[bytes]:
