@@ -102,6 +102,12 @@ def _below(text: str) -> str:
     return text
 
 
+def _pattern(text: str) -> str:
+    if not set(_below(text).split("/")) - {"", "."}:
+        raise ValueError("must name something below the directory")
+    return text
+
+
 def _workdir(path: str) -> str:
     if not re.fullmatch(r"(/[A-Za-z0-9._@+=,:-]+)+", path) or posixpath.normpath(path) != path:
         raise ValueError("must be an absolute path of A-Z a-z 0-9 . _ @ + = , : -, with no `.`, `..` or `//`")
@@ -121,7 +127,7 @@ def _axis(text: str) -> str:
 Variable = Annotated[str, AfterValidator(_own_variable)]
 Value = Annotated[str, AfterValidator(_without_nul), _bounded(MAX_ENV_VALUE_BYTES)]
 Command = Annotated[str, AfterValidator(_without_nul), AfterValidator(_command), _bounded(MAX_COMMAND_BYTES)]
-Pattern = Annotated[str, StringConstraints(max_length=256), AfterValidator(_below)]
+Pattern = Annotated[str, StringConstraints(max_length=256), AfterValidator(_pattern)]
 UploadPath = Annotated[str, StringConstraints(max_length=1024), AfterValidator(_below)]
 Axis = Annotated[str, AfterValidator(_axis)]
 AxisValue = Annotated[str, StringConstraints(max_length=256), AfterValidator(_word)]

@@ -48,7 +48,7 @@ def found(paths: Sequence[str], root: Path) -> dict[str, Entry]:
         found = [*above, *([entry] if entry else [])]
         entries |= {item.path: item for item in found}
         if is_directory:
-            for item in _below(path, root, ignored):
+            for item in below(path, root, ignored):
                 entries[item.path] = item
                 if len(entries) > _MAX_SEEN:
                     refuse_too_much(entries.values())
@@ -89,7 +89,7 @@ def _look(path: str, root: Path) -> Entry:
     return Entry(path, status, target)
 
 
-def _below(top: str, root: Path, ignored: Ignored) -> Iterator[Entry]:
+def below(top: str, root: Path, ignored: Ignored) -> Iterator[Entry]:
     """Yield all that is below a directory and not left out. No symlink is followed."""
     waiting = [top]
     while waiting:

@@ -85,8 +85,14 @@ def test_paths_and_globs_stay_below(field: str, path: str):
     assert "split" in why_not(shards=2, split={"files": [path]})
 
 
+@pytest.mark.parametrize("path", [".", "./", ".//."])
+def test_a_glob_names_something_and_an_upload_may_be_all(path: str):
+    assert "artifacts" in why_not(artifacts=[path])
+    assert plan(upload=[path]).upload == (path,)
+
+
 def test_globs_may_have_dots_in_names():
-    assert plan(artifacts=["**/*.log", "a..b", "...", "."]).artifacts == ("**/*.log", "a..b", "...", ".")
+    assert plan(artifacts=["**/*.log", "a..b", "..."]).artifacts == ("**/*.log", "a..b", "...")
 
 
 @pytest.mark.parametrize(
