@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import slow_disk
 import stub_vmm
 from crash_points import CrashPoints, watch_netlink
 
@@ -24,6 +25,7 @@ def _points(side: str) -> CrashPoints:
     points = CrashPoints(_DIRECTORY, side)
     Journal._finish = points.after_report(Journal._finish)  # type: ignore[method-assign]
     points.install()
+    slow_disk.install(_DIRECTORY / "slowness")
     return points
 
 

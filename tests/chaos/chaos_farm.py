@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import clock
 import pytest
+import slow_disk
 from farm_box import Box, eventually, farm_box, without_flower
 from netns import inside
 from small_disk import small_disk
@@ -29,6 +30,7 @@ APPS = {
     "chaos_apps.py": "chaos_apps.py",
     "crash_points.py": "crash_points.py",
     "stub_vmm.py": "stub_vmm.py",
+    "slow_disk.py": "slow_disk.py",
     "clock.py": "sitecustomize.py",
 }
 WITH_CHAOS = {"workers.app": "chaos_apps:work", "root_worker.app": "chaos_apps:root"}
@@ -51,6 +53,11 @@ class ChaosFarm(NamedTuple):
     def clock(self) -> Path:
         """What sets the workers' clocks."""
         return self.directory / "clock"
+
+    @property
+    def slowness(self) -> Path:
+        """What makes the workers' disk slow."""
+        return self.directory / "slowness"
 
     @property
     def directory(self) -> Path:
@@ -151,6 +158,7 @@ def _prepare(apps: Path, directory: Path, user: str) -> None:
         os.chown(path, account.pw_uid, account.pw_gid)
     (directory / "plan.json").write_text("[]")
     clock.step(directory / "clock", 0)
+    slow_disk.slow(directory / "slowness", 0)
 
 
 def _with_points(service: Service, apps: Path, directory: Path) -> Service:

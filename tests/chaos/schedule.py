@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import clock
+import slow_disk
 from chaos_farm import ChaosFarm, Killed
 from checking import delete, delivered_again, leaks, stays
 from jobs import STUB
@@ -35,7 +36,7 @@ KILLS_A_ROUND = 25
 PROMISED_S = 60.0
 _CALM_S = 90.0  # for a round's last jobs
 _PAUSE_S = (0.5, 5.0)  # between two kills
-_LASTS_S = (1.0, 6.0)  # a full disk, a wrong clock
+_LASTS_S = (1.0, 6.0)  # a full or a slow disk, a wrong clock
 _BREATH_S = 0.2  # of a client that was refused
 _VERBS = {
     "create": 30,
@@ -49,7 +50,15 @@ _VERBS = {
     "run": 8,
     "cancel": 8,
 }
-_FAULTS = {"worker": 32, "root-worker": 32, "worker+root-worker": 12, "redis": 16, "disk": 4, "clock": 4}
+_FAULTS = {
+    "worker": 32,
+    "root-worker": 32,
+    "worker+root-worker": 12,
+    "redis": 16,
+    "disk": 4,
+    "clock": 4,
+    "slow": 4,
+}
 _STEPS_S = (-3600, -60, 60, 3600)
 
 Say = Callable[[str], None]
@@ -140,6 +149,11 @@ class Schedule:
             self.tally.happened["full disks"] += 1
             with filled(self._farm.box.settings.state_dir):
                 time.sleep(fault.lasts_s)
+        elif fault.kind == "slow":
+            self.tally.happened["slow disks"] += 1
+            slow_disk.slow(self._farm.slowness, slow_disk.LONGEST_S)
+            time.sleep(fault.lasts_s)
+            slow_disk.slow(self._farm.slowness, 0)
         elif fault.kind == "clock":
             self.tally.happened["clock steps"] += 1
             clock.step(self._farm.clock, fault.step_s)
