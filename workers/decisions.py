@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from banger.contracts.inventory import Found, FoundVm, Inventory
 from banger.contracts.states import State
@@ -57,12 +58,17 @@ class Facts:
 
     def seen(self, vm_id: str) -> FoundVm | None:
         """Return the VM as root's registry knows it."""
-        return next((vm for vm in self.inventory.vms if vm.vm_id == vm_id), None) if self.inventory else None
+        return self.registered.get(vm_id)
+
+    @cached_property
+    def registered(self) -> Mapping[str, FoundVm]:
+        """The VMs in root's registry, by their ids."""
+        return {vm.vm_id: vm for vm in self.inventory.vms} if self.inventory else {}
 
     @property
     def slots(self) -> set[int | None]:
         """The slots of the VMs in root's registry."""
-        return {vm.slot for vm in self.inventory.vms} if self.inventory else set()
+        return {vm.slot for vm in self.registered.values()}
 
     def strays(self, vm_id: str) -> list[Found]:
         """Return what is on the host of a VM that is not in root's registry; ``""``: what tells no VM."""
@@ -147,6 +153,8 @@ def _at_rest(record: Record, facts: Facts) -> Iterator[Finding]:
             yield _about(record, "something is left of it", Action.DELETE, sure=False)
     elif not there:
         yield _about(record, "its host has nothing of it", Action.LOSE, sure=False)
+    elif seen and seen.generation > record.generation:
+        yield _about(record, "root knows a later start of it than Redis", Action.RESTORE, sure=False)
     elif record.state is State.RUNNING and not (seen and seen.alive and seen.generation == record.generation):
         again = facts.rebooted and record.spec.autostart
         yield _about(record, "its VMM is gone", Action.RESTART if again else Action.KILL, sure=False)
@@ -160,8 +168,7 @@ def _without_record(facts: Facts) -> Iterator[Finding]:
     if facts.blind:
         return
     known = {*facts.records, *facts.others}
-    seen = {vm.vm_id for vm in facts.inventory.vms} if facts.inventory else set()
-    for vm_id in sorted((seen | {*facts.intents, *facts.directories}) - known):
+    for vm_id in sorted(({*facts.registered} | {*facts.intents, *facts.directories}) - known):
         if vm_id in facts.intents:
             yield Finding(
                 vm_id=vm_id,
@@ -196,6 +203,11 @@ def _strange(facts: Facts) -> Iterator[Finding]:
         what = "nobody knows " + ", ".join(f"{one.kind} {one.name}" for one in strays[:4])
         elsewhere = vm_id in facts.others
         kept = elsewhere or vm_id in facts.directories  # whose files are there is restored, and never swept
+        if any(one.kind == "process" and one.slot in slots - {None} for one in strays):
+            kept, what = (
+                True,
+                f"{what}, under the uid of another VM's slot, which would be swept with another",
+            )
         can_tell = not facts.blind and not kept and (vm_id[0] != "?" or strays[0].slot is not None)
         yield Finding(
             vm_id=vm_id if vm_id[0] != "?" else "",

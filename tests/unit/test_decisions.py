@@ -82,6 +82,16 @@ CASES: list[Case] = [
         [(Action.KILL, False)],
     ),
     (
+        "what lives is of a later start",
+        lambda: facts(at_rest(RUNNING, generation=1), seen=inventory(found(generation=2))),
+        [(Action.RESTORE, False)],
+    ),
+    (
+        "a later start than Redis knows has died",
+        lambda: facts(at_rest(STOPPED, generation=1), seen=inventory(found(generation=2, alive=False))),
+        [(Action.RESTORE, False)],
+    ),
+    (
         "a stopped one lives",
         lambda: facts(at_rest(STOPPED), seen=inventory(found())),
         [(Action.RESTORE, False)],
@@ -198,6 +208,16 @@ CASES: list[Case] = [
         [(Action.SWEEP, False)],
     ),
     (
+        "a process of nobody's under the uid of a VM's slot",
+        lambda: facts(at_rest(STOPPED, slot=9), seen=inventory(strays=(stray("process", OTHER, 9),))),
+        [(Action.NONE, True)],
+    ),
+    (
+        "a tap of nobody's for the uid of a VM's slot: it is removed by its name",
+        lambda: facts(at_rest(STOPPED, slot=9), seen=inventory(strays=(stray("tap", OTHER, 9),))),
+        [(Action.SWEEP, False)],
+    ),
+    (
         "a stray that tells nothing",
         lambda: facts(seen=inventory(strays=(stray("filter", None),))),
         [(Action.NONE, True)],
@@ -226,8 +246,7 @@ def test_where_root_cannot_tell_nothing_is_removed(
 ) -> None:
     known = given()
     blind = known.inventory.model_copy(update=seen) if seen and known.inventory else None
-    changed = Facts(**(vars(known) | {"inventory": blind}))
-    findings = decide(changed)
+    findings = decide(replace(known, inventory=blind))
     harmless = {Action.NONE, Action.RING, Action.CANCEL}
     asked_for = {Action.DELETE} if "delete has failed" in what or "time is over" in what else set()
     assert {finding.action for finding in findings} <= harmless | asked_for
