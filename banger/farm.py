@@ -59,6 +59,7 @@ from banger.wanted import wanted_spec
 if TYPE_CHECKING:
     from celery import Celery
 
+    from banger.batch.client import BatchClient
     from banger.guest_copy import SshArgv
 
 OnEvent = Callable[[Event], None]
@@ -93,6 +94,13 @@ class Farm:
     def events(self) -> Events:
         """The farm's event streams."""
         return Events(self.redis)
+
+    @cached_property
+    def batches(self) -> BatchClient:
+        """The farm's batches."""
+        from banger.batch.client import BatchClient  # most commands want a VM
+
+        return BatchClient(self.settings, self.redis, self._send)
 
     @cached_property
     def keys(self) -> SshKeys:

@@ -1,0 +1,212 @@
+"""The front's side of batches: submit one, read how it stands, follow it, order what is to become of it.
+
+Nothing here keeps a batch going: that is its workers' (``workers.batches``). Whoever submitted one may go.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, NamedTuple
+
+from banger.advice import LOOK
+from banger.batch.fetching import Fetcher
+from banger.batch.files_left import FileName, Piece, secrets_left, uploaded_spooled
+from banger.batch.orders import CancelBatch, ForgetBatch, RetryBatch, SubmitBatch
+from banger.batch.packing import pack
+from banger.batch.plan import Plan
+from banger.batch.secrets import read_secrets
+from banger.batch.state import BatchInfo, JobState
+from banger.batch.store import Batches
+from banger.batch_keys import batch_events_key
+from banger.connection import FarmRedis
+from banger.contracts.errors import (
+    ConflictError,
+    InvalidInputError,
+    NotFoundError,
+    UnavailableError,
+    from_wire,
+)
+from banger.contracts.names import new_id
+from banger.contracts.queues import BATCH, CONTROL, FETCH
+from banger.settings import Settings
+
+Send = Callable[[str, str, dict[str, Any]], None]
+
+_ACCEPTED_S = 30.0
+_POLL_S = 0.02
+_BLOCK_MS = 500
+
+
+class Change(NamedTuple):
+    """News of a batch: a job's new state, or a word about the batch (submitted, cancelling, ended)."""
+
+    id: str
+    job: JobState | None = None
+    word: Literal["submitted", "cancelling", "ended"] | None = None
+
+
+class BatchClient:
+    """Batches as their users see them. ``send`` takes a task, a queue and a payload."""
+
+    def __init__(self, settings: Settings, client: FarmRedis, send: Send) -> None:
+        self._settings = settings
+        self._redis: Any = client
+        self._send = send
+        self.store = Batches(client)
+        self._fetcher = Fetcher(client, lambda queue, payload: send(FETCH, queue, payload))
+
+    # --- submitting ------------------------------------------------------------------------------
+
+    def submit(self, plan: Plan, directory: Path, environment: Mapping[str, str] | None = None) -> BatchInfo:
+        """Submit a plan, whose paths are relative to ``directory``, and return it once it was accepted.
+
+        Upload and secrets are left on this host: the front's own files reach no other by themselves. Secrets
+        go nowhere else, so that a plan that has some runs here alone. InvalidInputError and the errors of
+        placement where it cannot be run; nothing is left then.
+        """
+        secrets = read_secrets(plan, directory, os.environ if environment is None else environment)
+        plan = self._placed_here(plan) if secrets else plan
+        batch = new_id()
+        left: list[Path] = []
+        try:
+            if plan.upload:
+                with self._leave(uploaded_spooled(self._settings.paths, batch), left) as file:
+                    pack(plan.upload, directory, file)
+            if secrets:
+                with self._leave(secrets_left(self._settings.paths, batch), left) as file:
+                    file.write(json.dumps(secrets).encode())
+            order = SubmitBatch(batch=batch, plan=plan, home=self._settings.host)
+            self._order(order.model_dump(mode="json"))
+            return self._accepted(batch)
+        except UnavailableError:
+            raise  # it may be accepted yet
+        except BaseException:
+            for path in left:
+                path.unlink(missing_ok=True)
+            raise
+
+    def _placed_here(self, plan: Plan) -> Plan:
+        if plan.host not in (None, self._settings.host):
+            raise InvalidInputError(
+                f"a plan with secrets cannot run on host {plan.host}",
+                details=f"secrets do not leave the host where they are submitted: {self._settings.host}",
+                resolution=f"Submit it on {plan.host}, or leave `host` out of the plan.",
+            )
+        return plan.model_copy(update={"host": self._settings.host})
+
+    def _leave(self, path: Path, left: list[Path]) -> BinaryIO:
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        except OSError as error:
+            raise InvalidInputError(
+                "what is uploaded cannot be handed to this host's worker",
+                details=f"{path.parent}: {error.strerror}",
+                resolution="Only the farm's owner, and root, may do that, on a host of the farm.",
+            ) from None
+        left.append(path)
+        return os.fdopen(descriptor, "wb")
+
+    def _accepted(self, batch: str) -> BatchInfo:
+        deadline = time.monotonic() + _ACCEPTED_S
+        while (info := self.store.get(batch)) is None:
+            self._raise_refusal(batch, "0")
+            if time.monotonic() > deadline:
+                raise UnavailableError(
+                    "no worker has taken the batch yet",
+                    details=f"batch {batch} is begun when one is there",
+                    resolution=LOOK,
+                )
+            time.sleep(_POLL_S)
+        return info
+
+    def _raise_refusal(self, batch: str, after: str) -> None:
+        for _, fields in self._redis.xrange(batch_events_key(batch), min=f"({after}"):
+            if "refused" in fields:
+                raise from_wire(json.loads(fields["refused"]))
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def follow(self, batch: str, after: str = "0") -> Iterator[Change | None]:
+        """Yield what changes after an event, to the batch's end; None while nothing does.
+
+        NotFoundError where the batch is gone.
+        """
+        key = batch_events_key(batch)
+        while True:
+            reply = self._redis.xread({key: after}, block=_BLOCK_MS, count=500)
+            word = None
+            for _, entries in reply or []:
+                for entry, fields in entries:
+                    after = entry
+                    if (change := _change(entry, fields)) is not None:
+                        word = change.word
+                        yield change
+            if not reply or word == "ended":
+                info = self.store.get(batch)
+                if info is None:
+                    raise NotFoundError(f"batch {batch} is not known any more")
+                if info.state == "ended":
+                    return
+                yield None
+
+    def pieces(self, job: JobState, batch: str, file: FileName, offset: int = 0) -> Iterator[bytes]:
+        """Yield a file that a job's last attempt left; NotFoundError where there is none (yet)."""
+        host = self._host_of(job, batch)
+        return self._fetcher.pieces(host, batch, file, job.index, job.attempt, offset)
+
+    def piece(self, job: JobState, batch: str, file: FileName, offset: int = 0) -> Piece:
+        """Return a piece of such a file, and its size as it is now: None where it is not there."""
+        host = self._host_of(job, batch)
+        return self._fetcher.piece(host, batch, file, job.index, job.attempt, offset)
+
+    def _host_of(self, job: JobState, batch: str) -> str:
+        host = job.attempts[-1].host if job.attempts else None
+        if host is None:
+            raise NotFoundError(
+                f"job {job.index} of batch {batch} has run nowhere yet", details=f"it is {job.state}"
+            )
+        return host
+
+    # --- ordering --------------------------------------------------------------------------------
+
+    def cancel(self, batch: str, reason: str = "it was cancelled") -> None:
+        """Stop a batch; its end comes as ever. ConflictError where it has ended."""
+        if self.store.find(batch).state == "ended":
+            raise ConflictError(f"batch {batch} has ended already")
+        self._order(CancelBatch(batch=batch, reason=reason).model_dump(mode="json"))
+
+    def retry(self, batch: str, indexes: Sequence[int], environment: Mapping[str, str] | None = None) -> None:
+        """Let jobs that have ended run once more; the plan's secrets are read anew."""
+        info, plan = self.store.find(batch), self.store.plan(batch)
+        if info.state == "cancelling":
+            raise ConflictError(f"batch {batch} is being cancelled", resolution="Wait for its end.")
+        if plan.secrets:
+            secrets = read_secrets(plan, Path.cwd(), os.environ if environment is None else environment)
+            place = secrets_left(self._settings.paths, info.id)
+            place.unlink(missing_ok=True)
+            with self._leave(place, []) as file:
+                file.write(json.dumps(secrets).encode())
+        self._order(RetryBatch(batch=info.id, indexes=tuple(indexes)).model_dump(mode="json"))
+
+    def forget(self, batch: str) -> None:
+        """Remove a batch that has ended, and what its jobs left. ConflictError for one that has not."""
+        if self.store.find(batch).state != "ended":
+            raise ConflictError(
+                f"batch {batch} has not ended", resolution=f"`banger batch cancel {batch}` first."
+            )
+        self._order(ForgetBatch(batch=batch).model_dump(mode="json"))
+
+    def _order(self, payload: dict[str, Any]) -> None:
+        self._send(BATCH, CONTROL, payload)
+
+
+def _change(entry: str, fields: Mapping[str, str]) -> Change | None:
+    if "job" in fields:
+        return Change(entry, job=JobState.model_validate_json(fields["job"]))
+    if (word := fields.get("batch")) in ("submitted", "cancelling", "ended"):
+        return Change(entry, word=word)  # type: ignore[arg-type]
+    return None
