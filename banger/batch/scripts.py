@@ -67,9 +67,12 @@ def debug_command(workdir: str) -> tuple[str, ...]:
 
 
 def list_command(workdir: str) -> tuple[str, ...]:
-    """Return the guest command that lists files and links below a directory, for ``parse_list`` to read."""
+    """Return the guest command that lists files and links below a directory, for ``parse_list`` to read.
+
+    A job may have removed its directory: then there are none.
+    """
     script = (
-        f"cd {_quoted(workdir)} || exit; "
+        f"cd {_quoted(workdir)} || exit 0; "
         f"find . -xdev '(' -type f -o -type l ')' -print0 | head -c {MAX_LIST_BYTES}"
     )
     return ("sh", "-c", script)
@@ -92,9 +95,15 @@ def parse_list(output: bytes) -> tuple[str, ...]:
 def pack_command(workdir: str) -> tuple[str, ...]:
     """Return the guest command that makes a tar, on stdout, of the files that ``pack_names`` gives on stdin.
 
-    Of many files it is several tars in a row: busybox's tar can neither read names nor append.
+    Of many files it is several tars in a row: busybox's tar can neither read names nor append. A file that is
+    gone, or changes under tar's eyes, is no error: a job may leave a process that goes on writing.
     """
-    return ("sh", "-c", f"cd {_quoted(workdir)} || exit; exec xargs -0 -r tar -cf -")
+    script = (
+        f"cd {_quoted(workdir)} || exit 0; "
+        "xargs -0 -r tar -cf - || code=$?; "
+        '[ "${code:-0}" -ge 124 ] && exit "$code"; exit 0'  # above: it could not be run, or was killed
+    )
+    return ("sh", "-c", script)
 
 
 def pack_names(names: Sequence[str]) -> bytes:

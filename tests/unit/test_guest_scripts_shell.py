@@ -220,9 +220,26 @@ def test_no_chosen_file_is_no_tar_and_no_error(guest: Guest) -> None:
 def test_a_file_that_went_away_loses_only_itself(guest: Guest) -> None:
     tree(guest)
     ended = guest.does(pack_command(str(guest.work)), pack_names(["gone", "a"]))
-    assert ended.returncode != 0
+    assert ended.returncode == 0
+    assert b"gone" in ended.stderr
     with tarfile.open(fileobj=io.BytesIO(ended.stdout), ignore_zeros=True) as archive:
         assert archive.getnames() == ["./a"]
+
+
+def test_a_directory_that_went_away_has_no_files(guest: Guest) -> None:
+    for command in (list_command(str(guest.work)), pack_command(str(guest.work))):
+        ended = guest.does(command, b"")
+        assert (ended.returncode, ended.stdout) == (0, b"")
+
+
+def test_a_guest_without_tar_is_an_error(tmp_path: Path) -> None:
+    applets = tmp_path / "applets"
+    applets.mkdir()
+    for name in ("sh", "xargs"):
+        (applets / name).symlink_to(shutil.which(name) or name)
+    guest = Guest(tmp_path, str(applets))
+    guest.work.mkdir()
+    assert guest.does(pack_command(str(guest.work)), pack_names(["a"])).returncode == 127
 
 
 def test_a_list_is_believed_in_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
