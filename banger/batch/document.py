@@ -33,8 +33,10 @@ def compose(text: bytes, source: str) -> yaml.Node:
         raise InvalidInputError(
             f"{source} is larger than {MAX_FILE_BYTES // 1024} KiB", resolution="Upload what is large."
         )
+    composer: _Composer | None = None
     try:
-        root = _Composer(text.decode("utf-8-sig")).get_single_node()
+        composer = _Composer(text.decode("utf-8-sig"))
+        root = composer.get_single_node()
     except UnicodeDecodeError as error:
         raise _refusal(source, _place(text[: error.start].decode(errors="replace")), "is not UTF-8") from None
     except yaml.reader.ReaderError as error:
@@ -44,6 +46,9 @@ def compose(text: bytes, source: str) -> yaml.Node:
         mark = error.problem_mark or error.context_mark
         why = ", ".join(part for part in (error.context, error.problem) if part)
         raise _refusal(source, place_of(mark) if mark else Place(1, 1), why) from None
+    except (ValueError, OverflowError):  # the scanner makes a character of any number
+        place = place_of(composer.get_mark()) if composer else Place(1, 1)
+        raise _refusal(source, place, "has an escape that is no character") from None
     if root is None:
         raise _refusal(source, Place(1, 1), "is empty")
     return root

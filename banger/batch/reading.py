@@ -25,6 +25,8 @@ YAML = "tag:yaml.org,2002:"
 _KINDS = ("str", "int", "float", "bool", "null", "timestamp", "value", "merge", "seq", "map")
 _PLAIN_TAGS = {f"{YAML}{kind}" for kind in _KINDS}
 
+_MAX_COMPLAINT = 400
+
 
 class _Missing(Enum):
     MISSING = "missing"
@@ -67,7 +69,7 @@ class Reading:
 
     def complain_at(self, place: Place, loc: Loc, why: str) -> Any:
         """Complain at another place, such as that of a key."""
-        self.complaints.append((place, why))
+        self.complaints.append((place, _printable(why)))
         self.complained_of.add(loc)
         return MISSING
 
@@ -110,3 +112,9 @@ def did_you_mean(word: str, words: Collection[str]) -> str:
 def close_to(word: str, words: Collection[str]) -> list[str]:
     """Return the word that is closest to another, if one is close at all."""
     return difflib.get_close_matches(word[:64], words, n=1, cutoff=0.6)
+
+
+def _printable(text: str) -> str:
+    """Return a text for one line of a terminal: what the file calls its keys is repeated in complaints."""
+    cut = text if len(text) <= _MAX_COMPLAINT else f"{text[:_MAX_COMPLAINT]}…"
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in cut)

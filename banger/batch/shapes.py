@@ -32,6 +32,8 @@ class Text:
             return reading.complain(loc, "must be text")
         if not node.value and node.style is None:
             return reading.complain(loc, 'has no value; an empty one is written ""')
+        if any("\ud800" <= char <= "\udfff" for char in node.value):
+            return reading.complain(loc, "has a surrogate, which is half of a character")
         return node.value
 
     def schema(self) -> Schema:
