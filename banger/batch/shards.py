@@ -12,14 +12,35 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
+from pydantic import ValidationError
+
 from banger.batch.globs import Globs
 from banger.batch.ignoring import Ignored
-from banger.batch.plan import MAX_SHARD_FILES
+from banger.batch.plan import MAX_SHARD_FILES, Plan
 from banger.batch.upload_tree import below
+from banger.complaints import complaints
 from banger.contracts.errors import InvalidInputError
 
 _MAX_SEEN = 1_000_000
 _MAX_NAMED = 5
+
+
+def sharded(plan: Plan, directory: Path, times: Mapping[str, float]) -> Plan:
+    """Return the plan with the files of its shards, where it has a split; ``times`` is as JUnit names things.
+
+    ``directory`` is the plan's. InvalidInputError as of ``files_of``, and where a shard gets too many files.
+    """
+    if plan.split is None:
+        return plan
+    files = files_of(plan.split.files, directory)
+    known = times_of_files(times, files) if plan.split.by == "junit-times" else {}
+    parts = split(files, known, plan.shards or 1)
+    try:
+        return Plan.model_validate(plan.model_dump(exclude_unset=True) | {"shard_files": parts})
+    except ValidationError as error:
+        raise InvalidInputError(
+            "the test files cannot be split like this", details="\n".join(complaints(error))
+        ) from None
 
 
 def files_of(globs: Sequence[str], directory: Path) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from banger.batch import shards as shards_module
-from banger.batch.shards import files_of, split, times_of_files
+from banger.batch.shards import files_of, sharded, split, times_of_files
+from banger.batch.plan import MAX_SHARD_BYTES, Plan
 from banger.contracts.errors import InvalidInputError
 
 
@@ -150,3 +151,26 @@ def test_files_that_are_found_are_bounded(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(shards_module, "_MAX_SEEN", 2)
     with pytest.raises(InvalidInputError, match="more than 2 files"):
         files_of(["[ab]"], tmp_path)
+
+
+@pytest.mark.parametrize(("by", "parts"), [("junit-times", ("b", "ac")), ("round-robin", ("ac", "b"))])
+def test_a_plan_gets_the_files_of_its_shards(tmp_path: Path, by: str, parts: tuple[str, str]):
+    for name in "abc":
+        (tmp_path / f"{name}.py").touch()
+    plan = Plan.model_validate(
+        {"name": "a", "image": "b", "run": ["c"], "shards": 2, "split": {"by": by, "files": ["*.py"]}}
+    )
+    shards = sharded(plan, tmp_path, {"a.TestA": 1.0, "b": 9.0, "c.py": 1.0}).shard_files
+    assert shards == tuple(tuple(f"{name}.py" for name in part) for part in parts)
+    unsplit = Plan.model_validate({"name": "a", "image": "b", "run": ["c"], "shards": 2})
+    assert sharded(unsplit, tmp_path, {}) is unsplit
+
+
+def test_a_shard_has_no_more_files_than_a_variable_holds(tmp_path: Path):
+    for number in range(MAX_SHARD_BYTES // 200 + 1):
+        (tmp_path / f"{number:0200}").touch()
+    plan = Plan.model_validate(
+        {"name": "a", "image": "b", "run": ["c"], "shards": 1, "split": {"files": ["*"]}}
+    )
+    with pytest.raises(InvalidInputError, match="use more shards"):
+        sharded(plan, tmp_path, {})
