@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,6 +80,6 @@ def _regular_files(directory: Path) -> tuple[str, ...]:
             os.path.relpath(path, directory)
             for parent, _, names in os.walk(directory)
             for path in (Path(parent, name) for name in names)
-            if path.is_file() and not path.is_symlink()
+            if stat.S_ISREG(path.lstat().st_mode)  # a link may be of a kind that no question can follow
         )
     )

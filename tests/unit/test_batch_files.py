@@ -92,6 +92,10 @@ def test_links_that_chase_each_other_harm_nobody(tmp_path: Path) -> None:
     assert came.names == ()
 
 
+def test_a_link_that_nobody_can_follow_harms_nobody(tmp_path: Path) -> None:
+    assert unpacked(tmp_path, tar_of(("a", FILE, ""), ("l", SYMLINK, "m" * 300))).names == ("a",)
+
+
 @pytest.mark.parametrize("target", ["../tar", "/etc/passwd", "../../out", "missing"])
 def test_a_hard_link_to_the_outside_ends_it(tmp_path: Path, target: str) -> None:
     came = unpacked(tmp_path, tar_of(("a", FILE, ""), ("l", HARDLINK, target)))
