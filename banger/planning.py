@@ -80,8 +80,12 @@ _DO: dict[str, Callable[[Plan], StageRequest]] = {
         memory_mib=p.record.spec.memory_mib,
         expires_at=p.record.expires_at,
     ),
+    # A batch's next stage logs in itself, and a login costs a guest under emulation half a second.
     "wait_ready": lambda p: WaitReadyRequest(
-        **p.of, address=str(p.slot.address), timeout_s=p.record.spec.ready_timeout_s
+        **p.of,
+        address=str(p.slot.address),
+        timeout_s=p.record.spec.ready_timeout_s,
+        login=BATCH not in p.params,
     ),
     "file_sync": lambda p: FileSyncRequest(**p.of, address=str(p.slot.address), bundle=p.job),
     "exec": lambda p: ExecRequest(

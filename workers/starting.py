@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from banger.batch.sharing import Line, Room, next_line, parallel_of
-from banger.batch.vms import attempt_order, begun, placed, taken_back
+from banger.batch.vms import as_placed, attempt_order, begun, placed, taken_back
 from banger.contracts.errors import BangerError, CancelledError, UnavailableError
 from banger.contracts.queues import BEGIN, work_queue
 from banger.dispatch import send
@@ -48,7 +48,11 @@ def begin_again(farmhand: Farmhand, info: BatchInfo, planned: Planned, state: Jo
     order = attempt_order(farmhand.settings, info, planned, state)
     hosts = farmhand.records.hosts()
     try:
-        candidates = place(order.spec, hosts, {host.name: farmhand.records.used(host.name) for host in hosts})
+        candidates = place(
+            as_placed(info, order.spec),
+            hosts,
+            {host.name: farmhand.records.used(host.name) for host in hosts},
+        )
     except BangerError as error:
         candidates, why = [], _said(error)
     else:
@@ -64,7 +68,7 @@ def _begin_next(farmhand: Farmhand, line: Line, planned: Planned, room: Room) ->
     state = begun(info, waiting, farmhand.records.now())
     order = attempt_order(farmhand.settings, info, planned, state)
     try:
-        candidates = place(order.spec, room.hosts, room.used_by_batches())
+        candidates = place(as_placed(info, order.spec), room.hosts, room.used_by_batches())
     except BangerError as error:
         farmhand.batches.say_why(info, _said(error))
         return False

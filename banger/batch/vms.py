@@ -90,20 +90,28 @@ def vm_spec(settings: Settings, info: BatchInfo, planned: Planned, state: JobSta
     plan = planned.plan
     vm = {name: value for name, value in plan.vm.model_dump().items() if value is not None}
     vm |= vm_of(plan, planned.jobs[state.index])
-    image = vm.pop("image", None) or info.image_id or plan.image
     keep_s = 0.0 if plan.keep == "never" else plan.keep_ttl_s
     return wanted_spec(
         settings,
         state.vm_name or "job",
         vm
         | {
-            "image": image,
+            "image": vm.get("image", plan.image),
             "host": plan.host,
             "ttl_s": _SPARE_S + plan.timeout_s + keep_s,
             "labels": {"batch": info.id, "job": str(state.index)},
             "ephemeral": True,
         },
     )
+
+
+def as_placed(info: BatchInfo, spec: VmSpec) -> VmSpec:
+    """Return the VM as a host is looked for that can take it: with the very image that the batch began with.
+
+    Its record says the image's name, as everybody's does.
+    """
+    pinned = info.image_id if spec.image == info.image else None
+    return spec.model_copy(update={"image": pinned}) if pinned else spec
 
 
 def _vm_name(info: BatchInfo, index: int, attempt: int) -> str:

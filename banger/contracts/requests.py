@@ -78,10 +78,11 @@ class GrowWorkDiskRequest(StageRequest):
 
 
 class WaitReadyRequest(StageRequest):
-    """Wait until the guest at this address answers SSH with its own host key."""
+    """Wait until the guest answers SSH: lets us in, or, without ``login``, says that it is an SSH server."""
 
     address: str
     timeout_s: Annotated[float, Field(gt=0, le=600)]
+    login: bool = True
 
 
 class FileSyncRequest(StageRequest):

@@ -205,7 +205,7 @@ fail_fast: maybe
         (f"{SMALLEST}shard_files: [[a]]\n", "4:1: shard_files: there is no such key"),
         (f"{SMALLEST}upload: ../x\n", "4:9: upload: must not hold `..`"),
         (f"{SMALLEST}workdir: /etc\n", "4:10: workdir: must be below one of /root"),
-        (f"{SMALLEST}timeout: 8d\n", "4:10: timeout: should be less than or equal to 604800"),
+        (f"{SMALLEST}timeout: 8d\n", "4:10: timeout: should be less than or equal to 86400"),
         ("- a\n", "1:1: must be a mapping, of name, image"),
         ("", "1:1: is empty"),
         ("# nothing\n", "1:1: is empty"),

@@ -12,6 +12,7 @@ from typing import Any
 from banger.batch.files_left import attempt_directory
 from banger.batch.globs import Globs
 from banger.batch.scripts import MAX_LIST_BYTES, list_command, pack_command, pack_names, parse_list
+from banger.batch.tested import Tested, read_tested
 from banger.contracts.requests import CollectRequest
 from banger.guest_copy import take_stream
 from banger.shell import run
@@ -53,4 +54,7 @@ def do(request: CollectRequest, ctx: BatchContext) -> dict[str, Any]:
             argv = ssh(pack_command(plan.workdir))
             if not take_stream(argv, pack_names(wanted[:MAX_FILES]), file, limit, _DEADLINE_S):
                 notes.append(f"{kind}: more than {limit >> 20} MiB; what came first was taken")
-    return {"files": files, "notes": notes}
+    tested = read_tested(directory / "junit.tar") if files.get("junit") else Tested(None, {}, ())
+    ctx.batches.remember_times(plan.name, tested.took_s)
+    said = {"tests": tested.tests.model_dump(mode="json")} if tested.tests else {}
+    return said | {"files": files, "notes": [*notes, *tested.notes]}

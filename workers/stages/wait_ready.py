@@ -20,7 +20,7 @@ _LAST_WORDS_BYTES = 2000
 
 
 def do(request: WaitReadyRequest, ctx: StageContext) -> None:
-    """Return once a command has run in the guest.
+    """Return once a command has run in the guest or, where no login is asked for, its SSH server shows.
 
     StageFailedError, with the console's last words, after the request's timeout, and at once when somebody
     else's key answers. CancelledError and HandOverError when the job or the worker ends meanwhile.
@@ -35,6 +35,8 @@ def do(request: WaitReadyRequest, ctx: StageContext) -> None:
         # Short, since a lost packet costs a second of TCP's own waiting; longer for guests that are slow.
         if not _shows_banner(request.address, min(1.0, max(0.2, waited_s / 20))):
             continue
+        if not request.login:
+            return
         refusal = _try_command(request, ctx, request.timeout_s - waited_s)
         if refusal is None:
             return
