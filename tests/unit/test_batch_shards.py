@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from banger.batch import shards as shards_module
-from banger.batch.shards import files_of, sharded, split, times_of_files
 from banger.batch.plan import MAX_SHARD_BYTES, Plan
+from banger.batch.shards import files_of, sharded, split, times_of_files
 from banger.contracts.errors import InvalidInputError
 
 
