@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import secrets
 import shutil
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from typing import Any, TypeVar
 
 import pytest
 from netns import inside, new_network
+from uid_range import own_uids
 
 from banger.connection import connect
 from banger.contracts.broker import Role
@@ -208,39 +208,47 @@ def farm_box(
     The caller stays in its own network: see ``inside``. ``furnish`` prepares the directory for as long as the
     box is there.
     """
+    with contextlib.ExitStack() as stack:
+        root = stack.enter_context(_shared_directory())
+        made = Settings(
+            host="box",
+            state_dir=root / "state",
+            run_dir=root / "run",
+            redis_port=0,
+            flower_port=0,
+            owner=owner,
+            uid_base=stack.enter_context(own_uids()),
+            **settings,
+        )
+        stack.enter_context(furnish(root))
+        network = stack.enter_context(new_network())
+        for image in images:
+            copy_image(image, made.paths)
+        box = Box(root, network, made, Farm(made), change)
+        try:
+            with inside(network):
+                subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+                box.up()
+            yield box
+            with inside(network):
+                assert not box.denied(), "a role of the farm's needs a right that it does not have"
+        finally:
+            with inside(network):
+                delete_all(box)
+                control.down(made)
+            for group in Path("/sys/fs/cgroup").glob(f"**/{made.paths.cgroups}"):
+                group.rmdir()
+
+
+@contextlib.contextmanager
+def _shared_directory() -> Iterator[Path]:
+    """Yield a directory whose mounts services with a view of their own see too, as hosts have it."""
     root = Path(tempfile.mkdtemp(prefix="banger-test-", dir="/var/tmp"))
     root.chmod(0o711)
-    made = Settings(
-        host="box",
-        state_dir=root / "state",
-        run_dir=root / "run",
-        redis_port=0,
-        flower_port=0,
-        owner=owner,
-        uid_base=400_000 + secrets.randbelow(1000) * 1000,
-        **settings,
-    )
-    # Shared, as hosts have it: what is mounted beneath is seen by services with a view of their own.
     subprocess.run(["mount", "--bind", root, root], check=True)
     subprocess.run(["mount", "--make-shared", root], check=True)
     try:
-        with furnish(root), new_network() as network:
-            for image in images:
-                copy_image(image, made.paths)
-            box = Box(root, network, made, Farm(made), change)
-            try:
-                with inside(network):
-                    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-                    box.up()
-                yield box
-                with inside(network):
-                    assert not box.denied(), "a role of the farm's needs a right that it does not have"
-            finally:
-                with inside(network):
-                    delete_all(box)
-                    control.down(made)
-                for group in Path("/sys/fs/cgroup").glob(f"**/{made.paths.cgroups}"):
-                    group.rmdir()
+        yield root
     finally:
         subprocess.run(["umount", root], check=True)
         shutil.rmtree(root)
