@@ -12,6 +12,7 @@ from banger.pipelines import PIPELINES, Pipeline
 
 UNWINDING = "unwinding"  # of a create that fails at its last row
 PREPARED_RUNNING = ("stop", "kill", "restart", "delete", "sweep")
+EPHEMERAL = ("run", "batch", "batch-keep")
 FORGOTTEN = "sweep"  # nobody orders it: reconcile does, of what nobody knows any more
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ def _points(side: str) -> CrashPoints:
 
 
 def _work() -> Any:
-    from workers import app, begin, farmhand, reserve, stages, unwind
+    from banger.pipelines import COMMANDS
+    from workers import app, begin, farmhand, reserve, unwind
 
     points = _points("work")
     farmhand.run_step = points.around_step(farmhand.run_step)
@@ -40,9 +42,12 @@ def _work() -> Any:
         ("wait_ready", None),
         ("guest_shutdown", {"graceful": False}),
         ("file_sync", {"files": 0}),
+        ("upload", None),
+        ("collect", {"files": {}, "notes": []}),
     ):
-        stages.EFFECTS[stage, "do"] = _answered(answer, stages.EFFECTS[stage, "do"])
-    stages.EFFECTS["exec", "do"] = _command(stages.EFFECTS["exec", "do"])
+        _instead(stage, partial(_answered, answer))
+    for stage in COMMANDS:
+        _instead(stage, _command)
     return app.app
 
 
@@ -60,6 +65,14 @@ def _root() -> Any:
         stub_vmm.stub_argv(machine) if machine.memory_mib == stub_vmm.STUB_MEMORY_MIB else real_argv(machine)
     )
     return app.app
+
+
+def _instead(stage: str, of: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Put what is made of a stage's effect in its place."""
+    from workers import stages
+
+    effects = stages.BATCH_EFFECTS if (stage, "do") in stages.BATCH_EFFECTS else stages.EFFECTS
+    effects[stage, "do"] = of(effects[stage, "do"])
 
 
 def _is_stub(request: Any, ctx: Any) -> bool:

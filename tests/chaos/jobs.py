@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import kombu.exceptions
-from cells import FORGOTTEN, UNWINDING, is_new, last_do, pipeline_of
+from cells import EPHEMERAL, FORGOTTEN, UNWINDING, is_new, last_do, pipeline_of
 from chaos_farm import RAN, ChaosFarm
 from forgotten import forget
 from stub_vmm import STUB_MEMORY_MIB
@@ -23,9 +23,20 @@ _AGAIN_S = 30.0  # as banger.submission
 _POLL_S = 0.03
 DISK_MIB = 64
 STUB = {"memory_mib": STUB_MEMORY_MIB, "disk_mib": DISK_MIB, "system_overlay_mib": 64}
+# The stages of a batch's job are answered without its batch, which is none of the host's.
+_ATTEMPT = {
+    "batch": "0" * 12,
+    "index": 0,
+    "attempt": 1,
+    "home": "box",
+    "uploads": True,
+    "collects": True,
+}
 PARAMS: dict[str, dict[str, Any]] = {
     "run": {"argv": ["true"], "timeout_s": 60.0},
     "run-keep": {"argv": ["true"], "timeout_s": 60.0},
+    "batch": {"batch": _ATTEMPT, "timeout_s": 60.0},
+    "batch-keep": {"batch": _ATTEMPT, "timeout_s": 60.0},
     "stop": {"timeout_s": 1.0},
     "restart": {"timeout_s": 1.0},
     "delete": {"timeout_s": 0.0},
@@ -82,7 +93,7 @@ class Ordered:
         }
         if is_new(self.pipeline):
             spec = farm.spec(
-                self.name, ephemeral=self.pipeline == "run", nat=True, **(GUEST if self.guest else STUB)
+                self.name, ephemeral=self.pipeline in EPHEMERAL, nat=True, **(GUEST if self.guest else STUB)
             )
             message |= {"spec": spec.model_dump(mode="json")}
         host = self.farm.box.settings.host
