@@ -162,55 +162,114 @@ class BatchClient:
                     return
                 yield None
 
-    def pieces(self, job: JobState, batch: str, file: FileName, offset: int = 0) -> Iterator[bytes]:
-        """Yield a file that a job's last attempt left; NotFoundError where there is none (yet)."""
-        host = self._host_of(job, batch)
-        return self._fetcher.pieces(host, batch, file, job.index, job.attempt, offset)
+    def pieces(
+        self, job: JobState, batch: str, file: FileName, offset: int = 0, *, attempt: int | None = None
+    ) -> Iterator[bytes]:
+        """Yield a file that an attempt of a job left, by default its last one.
 
-    def piece(self, job: JobState, batch: str, file: FileName, offset: int = 0) -> Piece:
+        NotFoundError where there is none (yet).
+        """
+        tried = _attempt(job, batch, attempt)
+        return self._fetcher.pieces(tried.host, batch, file, job.index, tried.number, offset)
+
+    def piece(
+        self, job: JobState, batch: str, file: FileName, offset: int = 0, *, attempt: int | None = None
+    ) -> Piece:
         """Return a piece of such a file, and its size as it is now: None where it is not there."""
-        host = self._host_of(job, batch)
-        return self._fetcher.piece(host, batch, file, job.index, job.attempt, offset)
-
-    def _host_of(self, job: JobState, batch: str) -> str:
-        host = job.attempts[-1].host if job.attempts else None
-        if host is None:
-            raise NotFoundError(
-                f"job {job.index} of batch {batch} has run nowhere yet", details=f"it is {job.state}"
-            )
-        return host
+        tried = _attempt(job, batch, attempt)
+        return self._fetcher.piece(tried.host, batch, file, job.index, tried.number, offset)
 
     # --- ordering --------------------------------------------------------------------------------
 
     def cancel(self, batch: str, reason: str = "it was cancelled") -> None:
         """Stop a batch; its end comes as ever. ConflictError where it has ended."""
-        if self.store.find(batch).state == "ended":
-            raise ConflictError(f"batch {batch} has ended already")
-        self._order(CancelBatch(batch=batch, reason=reason).model_dump(mode="json"))
+        info = self.store.find(batch)
+        if info.state == "ended":
+            raise ConflictError(
+                f"batch {info.id} has ended already", resolution=f"`banger batch status {info.id}` tells how."
+            )
+        self._order(CancelBatch(batch=info.id, reason=reason).model_dump(mode="json"))
 
     def retry(self, batch: str, indexes: Sequence[int], environment: Mapping[str, str] | None = None) -> None:
-        """Let jobs that have ended run once more; the plan's secrets are read anew."""
+        """Let jobs that have ended run once more, and return when they wait; secrets are read anew.
+
+        ConflictError where the batch is being cancelled, or one of the jobs has not ended. InvalidInputError
+        where the plan's secrets are not to be had here.
+        """
         info, plan = self.store.find(batch), self.store.plan(batch)
         if info.state == "cancelling":
-            raise ConflictError(f"batch {batch} is being cancelled", resolution="Wait for its end.")
+            raise ConflictError(f"batch {info.id} is being cancelled", resolution="Wait for its end.")
+        ended = [self.store.job(info.id, index) for index in indexes]
+        for job in ended:
+            if job.state != "ended":
+                raise ConflictError(
+                    f"job {job.index} of batch {info.id} has not ended: it is {job.state}",
+                    resolution="Wait for its end.",
+                )
         if plan.secrets:
-            secrets = read_secrets(plan, Path.cwd(), os.environ if environment is None else environment)
-            place = secrets_left(self._settings.paths, info.id)
-            place.unlink(missing_ok=True)
-            with self._leave(place, []) as file:
-                file.write(json.dumps(secrets).encode())
+            self._leave_secrets(info, plan, os.environ if environment is None else environment)
+        after = self.store.last_event(info.id)
         self._order(RetryBatch(batch=info.id, indexes=tuple(indexes)).model_dump(mode="json"))
+        self._taken_up(info.id, ended[-1:], after)
+
+    def _leave_secrets(self, info: BatchInfo, plan: Plan, environment: Mapping[str, str]) -> None:
+        if info.host != (here := self._settings.host):
+            raise InvalidInputError(
+                f"batch {info.id} has secrets and was submitted on host {info.host}",
+                details=f"secrets do not leave the host where they are submitted; this is {here}",
+                resolution=f"Run this command on {info.host}.",
+            )
+        secrets = read_secrets(plan, Path.cwd(), environment)
+        place = secrets_left(self._settings.paths, info.id)
+        place.unlink(missing_ok=True)
+        with self._leave(place, []) as file:
+            file.write(json.dumps(secrets).encode())
+
+    def _taken_up(self, batch: str, ended: Sequence[JobState], after: str) -> None:
+        """Wait until jobs that had ended have not any more."""
+        deadline = time.monotonic() + _ACCEPTED_S
+        while any(self.store.job(batch, job.index) == job for job in ended):
+            self._raise_refusal(batch, after)
+            if time.monotonic() > deadline:
+                raise UnavailableError(
+                    "no worker has taken the order yet",
+                    details=f"what was asked of batch {batch} is done when one is there",
+                    resolution=LOOK,
+                )
+            time.sleep(_POLL_S)
 
     def forget(self, batch: str) -> None:
         """Remove a batch that has ended, and what its jobs left. ConflictError for one that has not."""
-        if self.store.find(batch).state != "ended":
+        info = self.store.find(batch)
+        if info.state != "ended":
             raise ConflictError(
-                f"batch {batch} has not ended", resolution=f"`banger batch cancel {batch}` first."
+                f"batch {info.id} has not ended", resolution=f"`banger batch cancel {info.id}` first."
             )
-        self._order(ForgetBatch(batch=batch).model_dump(mode="json"))
+        self._order(ForgetBatch(batch=info.id).model_dump(mode="json"))
 
     def _order(self, payload: dict[str, Any]) -> None:
         self._send(BATCH, CONTROL, payload)
+
+
+class _Tried(NamedTuple):
+    number: int
+    host: str
+
+
+def _attempt(job: JobState, batch: str, number: int | None) -> _Tried:
+    """Return an attempt that was made somewhere, by default the last one; NotFoundError otherwise."""
+    if number is not None and not 1 <= number <= job.attempt:
+        raise NotFoundError(
+            f"job {job.index} of batch {batch} has no attempt {number}",
+            details=f"it has {job.attempt}",
+            resolution=f"`banger batch show {batch} {job.index}` tells of each.",
+        )
+    attempt = job.attempts[(number or job.attempt) - 1] if job.attempts else None
+    if attempt is None or attempt.host is None:
+        raise NotFoundError(
+            f"job {job.index} of batch {batch} has run nowhere yet", details=f"it is {job.state}"
+        )
+    return _Tried(attempt.number, attempt.host)
 
 
 def _change(entry: str, fields: Mapping[str, str]) -> Change | None:

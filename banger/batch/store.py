@@ -29,6 +29,7 @@ _TIMES_TTL_S = 90 * 24 * 3600
 _MAX_TIMES = 5_000
 _REFUSED_TTL_S = 3600
 _COUNT = "n:"
+LAST = "last"  # stands for the youngest batch wherever one is named
 
 
 class Batches:
@@ -47,11 +48,14 @@ class Batches:
         return _info(self.redis.hgetall(batch_key(batch)))
 
     def find(self, ref: str) -> BatchInfo:
-        """Return the batch with this id, or the youngest with this name; NotFoundError naming some."""
+        """Return the batch with this id, or the youngest with this name; NotFoundError naming some.
+
+        ``last`` is the youngest of all.
+        """
         info = self.get(ref) if is_id(ref) else None
         if info is None:
             known = self.all()
-            info = next((one for one in reversed(known) if one.name == ref), None)
+            info = next((one for one in reversed(known) if ref in (one.name, LAST)), None)
             if info is None:
                 raise NotFoundError(
                     f"there is no batch {ref!r}",

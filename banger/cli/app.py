@@ -9,6 +9,7 @@ import typer
 from banger import __version__
 from banger.cli import (
     audit,
+    batch,
     config,
     doctor,
     events,
@@ -41,6 +42,7 @@ def _(
 
 app.add_typer(vm.app, name="vm")
 command(app, "run")(run.run)
+app.add_typer(batch.app, name="batch")
 app.add_typer(job.app, name="job")
 app.add_typer(image.app, name="image")
 app.add_typer(kernel.app, name="kernel")

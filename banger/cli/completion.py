@@ -22,6 +22,26 @@ def job_ids(ctx: typer.Context) -> list[str]:
     return _in_time(lambda: [job.id for job in session_of(ctx).farm.jobs()])
 
 
+def batch_refs(ctx: typer.Context) -> list[str]:
+    """Return what batches can be named by: their ids, their names, and the word for the youngest."""
+
+    def refs() -> list[str]:
+        known = session_of(ctx).farm.batches.store.all()
+        return ["last", *(ref for info in known for ref in (info.id, info.name))] if known else []
+
+    return _in_time(refs)
+
+
+def batch_jobs(ctx: typer.Context) -> list[str]:
+    """Return the numbers of the jobs of the batch that was named before."""
+
+    def numbers() -> list[str]:
+        store = session_of(ctx).farm.batches.store
+        return [str(index) for index in range(store.find(ctx.params["batch"]).total)]
+
+    return _in_time(numbers)
+
+
 def host_images(ctx: typer.Context) -> list[str]:
     """Return the names of the images that hosts have."""
     return _in_time(lambda: [image.name for host in session_of(ctx).farm.hosts() for image in host.images])

@@ -29,7 +29,7 @@ class _Command(TyperCommand):
 class _InOrder(TyperGroup):
     """A group that lists its commands in the order of ``FIRST``, then as they were added."""
 
-    FIRST = ("vm", "run", "job", "image", "kernel", "host", "farm", "system")
+    FIRST = ("vm", "run", "batch", "job", "image", "kernel", "host", "farm", "system")
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of the commands."""
