@@ -6,14 +6,15 @@ import io
 import tarfile
 from pathlib import Path
 
-from banger.batch.junit_tar import MAX_NOTES, Counted, count_junit
+from banger.batch import tested
 from banger.batch.state import Tests
+from banger.batch.tested import MAX_NOTES, read_tested
 
 GOOD = b"<testsuite><testcase classname='c' time='1'/><testcase file='f' time='2'/></testsuite>"
 BAD = b"<testsuite><testcase classname='c' name='x' time='0.5'><failure/></testcase></testsuite>"
 
 
-def counted(tmp_path: Path, files: dict[str, bytes], cut: int | None = None) -> Counted:
+def counted(tmp_path: Path, files: dict[str, bytes], cut: int | None = None) -> tested.Tested:
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w") as archive:
         for name, content in files.items():
@@ -21,28 +22,28 @@ def counted(tmp_path: Path, files: dict[str, bytes], cut: int | None = None) -> 
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
     (tmp_path / "junit.tar").write_bytes(made.getvalue()[:cut])
-    came = count_junit(tmp_path / "junit.tar")
+    came = read_tested(tmp_path / "junit.tar")
     assert [path.name for path in tmp_path.iterdir()] == ["junit.tar"]
     return came
 
 
 def test_files_are_counted_together(tmp_path: Path) -> None:
-    assert counted(tmp_path, {"./a.xml": GOOD, "b/c.xml": BAD}) == Counted(
+    assert counted(tmp_path, {"./a.xml": GOOD, "b/c.xml": BAD}) == tested.Tested(
         Tests(tests=3, failures=1, failed=("c::x",)), {"c": 1.5, "f": 2.0}, ()
     )
 
 
 def test_what_cannot_be_read_is_said_and_the_rest_counts(tmp_path: Path) -> None:
     came = counted(tmp_path, {"a.xml": GOOD, "b\x1b.xml": b"<html/>", "../out.xml": BAD})
-    assert came.tests.tests == 2
+    assert came.tests == Tests(tests=2)
     assert len(came.notes) == 2
-    assert came.notes[1].startswith("b?.xml: the file is no JUnit")
+    assert came.notes[1].startswith("junit: b?.xml: the file is no JUnit")
     assert not any("\x1b" in note or "\n" in note for note in came.notes)
 
 
 def test_a_tar_that_was_cut_counts_as_far_as_it_goes(tmp_path: Path) -> None:
     came = counted(tmp_path, {"a.xml": GOOD, "b.xml": BAD}, cut=1024 + 512 + 40)
-    assert came.tests.tests == 2
+    assert came.tests == Tests(tests=2)
     assert came.notes[0].startswith("junit: not all of it could be unpacked")
 
 
@@ -54,4 +55,4 @@ def test_notes_are_few(tmp_path: Path) -> None:
 
 def test_no_files_are_no_tests(tmp_path: Path) -> None:
     (tmp_path / "junit.tar").write_bytes(b"")
-    assert count_junit(tmp_path / "junit.tar") == Counted(Tests(), {}, ())
+    assert read_tested(tmp_path / "junit.tar") == tested.Tested(None, {}, ())
