@@ -170,7 +170,7 @@ def _worker(host: str) -> tuple[Grant, ...]:
         Grant("run the scripts that move batches on", "eval", keys=(*_BATCHES, _JOBS)),
         Grant(
             "write batches",
-            "hset hdel hincrby hget hgetall del exists expire persist rpush lpush lpop lrem lindex llen"
+            "hset hdel hincrby hget hexists del exists expire persist rpush lpush lpop lrem lindex llen"
             " sadd srem scard zadd zrem xadd",
             keys=_BATCHES,
         ),

@@ -10,18 +10,22 @@ import logging
 import threading
 from typing import IO, TYPE_CHECKING
 
+from banger.batch.expand import vm_of
 from banger.batch.files_left import ANSWER_TTL_S, Piece, attempt_directory, read_piece
 from banger.batch.orders import CancelBatch, ForgetBatch, RetryBatch, SubmitBatch
+from banger.batch.sharing import Room
 from banger.batch.state import BatchInfo, JobState
 from banger.batch.vms import Planned, begun, vm_spec
 from banger.batch_keys import answer_key
-from banger.contracts.errors import BangerError, NotFoundError, UnavailableError
+from banger.contracts.errors import BangerError, ConflictError, UnavailableError
 from banger.placement import place
 from workers.settling import Settler
 from workers.starting import begin_waiting
 from workers.uploads import open_upload
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from banger.batch.orders import BatchOrder, Fetch
     from workers.farmhand import Farmhand
 
@@ -53,28 +57,38 @@ class Batcher:
 
     def look(self) -> bool:
         """Settle what has ended, and begin what there is room for; tell whether there was anything."""
-        active = self._batches.active()
-        if not active:
-            return False
-        self._plans = {info.id: self._planned(info.id) for info in active}
         self._settler.look_at_hosts()
-        changed = False
+        active = self._batches.active()
+        plans, changed = {}, False
         for info in active:
-            changed |= self._settler.settle(info, self._plans[info.id])
-        begin_waiting(self._farmhand, self._plans)
+            try:
+                plans[info.id] = self._planned(info.id)
+                changed |= self._settler.settle(info, plans[info.id])
+            except UnavailableError:
+                raise
+            except Exception:  # the others must not wait for this one
+                log.exception("batch %s cannot be moved on", info.id)
+        self._plans = plans
+        if active:
+            begin_waiting(self._farmhand, plans)
         return changed
 
     def obey(self, order: BatchOrder) -> None:
-        """Do what was ordered."""
-        match order:
-            case SubmitBatch():
-                self._submit(order)
-            case CancelBatch():
-                self._batches.cancel(order.batch, order.reason, self._farmhand.records.now())
-            case RetryBatch():
-                self._retry(order)
-            case ForgetBatch():
-                self._batches.forget(order.batch)
+        """Do what was ordered, or tell on the batch's events why not."""
+        try:
+            match order:
+                case SubmitBatch():
+                    self._submit(order)
+                case CancelBatch():
+                    self._batches.cancel(order.batch, order.reason, self._farmhand.records.now())
+                case RetryBatch():
+                    self._retry(order)
+                case ForgetBatch():
+                    self._batches.forget(order.batch)
+        except UnavailableError:
+            raise  # Redis is away, and hands the order out again
+        except BangerError as error:
+            self._batches.refuse(order.batch, error)
         self.wake()
 
     def answer(self, order: Fetch) -> None:
@@ -98,6 +112,8 @@ class Batcher:
         return self._plans.get(batch) or Planned.of(self._batches.plan(batch))
 
     def _submit(self, order: SubmitBatch) -> None:
+        if self._batches.get(order.batch) is not None:
+            return  # delivered again
         plan, now = order.plan, self._farmhand.records.now()
         info = BatchInfo(
             id=order.batch,
@@ -110,44 +126,55 @@ class Batcher:
             created_at=now,
             deadline_at=now + plan.batch_timeout_s,
         )
-        try:
-            planned = Planned.of(plan)
-            jobs = [JobState(index=job.index, title=job.title, matrix=job.matrix) for job in planned.jobs]
-            info = self._checked(info.model_copy(update={"total": len(jobs)}), planned, jobs)
-        except UnavailableError:
-            raise  # Redis is away, and hands the order out again
-        except BangerError as error:
-            self._batches.refuse(order.batch, error)
-            return
+        planned = Planned.of(plan)
+        jobs = [JobState(index=job.index, title=job.title, matrix=job.matrix) for job in planned.jobs]
+        info = self._checked(info.model_copy(update={"total": len(jobs)}), planned, jobs)
         self._batches.submit(info, plan, jobs)
 
     def _checked(self, info: BatchInfo, planned: Planned, jobs: list[JobState]) -> BatchInfo:
         """Return the batch with the image that all of its jobs will use; the error of one that none can take.
 
-        An image that a matrix names is each job's own.
+        An image that a matrix names is each job's own. A VM that would not even find room in a farm that has
+        nothing else to do is refused now: it would wait for ever, and all behind it.
         """
-        plan, hosts = planned.plan, self._farmhand.records.hosts()
+        plan, records = planned.plan, self._farmhand.records
+        hosts = records.hosts()
         if not any(host.image(plan.image) for host in hosts):
             self._farmhand.beat()  # one that was built a moment ago may not have been announced yet
-            hosts = self._farmhand.records.hosts()
-        by_image = {job.matrix.get("image", plan.image): job for job in reversed(jobs)}
-        candidates = {}
-        for image, job in by_image.items():
+            hosts = records.hosts()
+        empty = Room(hosts, {}).used_by_batches()
+        image_id = None
+        for job in _one_of_each_vm(planned, jobs):
             spec = vm_spec(self._farmhand.settings, info, planned, begun(info, job, info.created_at))
-            candidates[image] = place(spec, hosts, {})
-        if plan.image not in candidates:
-            return info
-        return info.model_copy(update={"image_id": candidates[plan.image][0].image.id})
+            candidates = place(spec, hosts, empty)
+            if spec.image == plan.image:
+                image_id = candidates[0].image.id
+        return info.model_copy(update={"image_id": image_id})
 
     def _retry(self, order: RetryBatch) -> None:
-        info = self._batches.get(order.batch)
-        if info is None:
-            self._batches.refuse(order.batch, NotFoundError(f"there is no batch {order.batch}"))
-            return
         plan = self._batches.plan(order.batch)
         deadline_at = self._farmhand.records.now() + plan.batch_timeout_s
-        for index in order.indexes:
-            old = self._batches.job(order.batch, index)
-            if old.state == "ended":
-                new = JobState(index=old.index, title=old.title, matrix=old.matrix, attempts=old.attempts)
-                self._batches.again(order.batch, old, new, deadline_at)
+        ended = [
+            job
+            for index in sorted(set(order.indexes))
+            if (job := self._batches.job(order.batch, index)).state == "ended"
+        ]
+        refused = []
+        for old in ended:
+            new = JobState(index=old.index, title=old.title, matrix=old.matrix, attempts=old.attempts)
+            if not self._batches.again(order.batch, old, new, deadline_at):
+                refused.append(str(old.index))
+        if refused:
+            raise ConflictError(
+                f"jobs of batch {order.batch} cannot run again now: {', '.join(refused[:20])}",
+                details="the batch is being cancelled, or somebody else has asked for the same",
+                resolution=f"`banger batch status {order.batch}` shows how it stands.",
+            )
+
+
+def _one_of_each_vm(planned: Planned, jobs: Sequence[JobState]) -> list[JobState]:
+    """Return the first job of each kind of VM that a plan wants."""
+    kinds: dict[tuple[tuple[str, object], ...], JobState] = {}
+    for planned_job, job in zip(planned.jobs, jobs, strict=True):
+        kinds.setdefault(tuple(sorted(vm_of(planned.plan, planned_job).items())), job)
+    return list(kinds.values())

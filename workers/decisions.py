@@ -29,7 +29,8 @@ class Facts:
 
     ``records`` are this host's by VM id, ``others`` the VMs of other hosts, ``jobs`` those that are going on,
     by their id, and ``last_steps`` which steps end that of a VM whose intent is younger. ``quiet_s`` says of
-    VMs in error for how long nothing has happened to them. ``intents``, ``directories`` (of VMs) and
+    VMs in error for how long nothing has happened to them, ``over`` names those that were a batch's, and that
+    it has no use for any more. ``intents``, ``directories`` (of VMs) and
     ``removed`` (ones half gone) are the host's files, and ``unclear`` VMs whose intent file cannot be read,
     or is another host's. ``living`` are the incarnations of both workers, None where root's is not known.
     ``rebooted``: the host was, and what ran then is not dealt with yet.
@@ -40,6 +41,7 @@ class Facts:
     jobs: Mapping[str, Job] = field(default_factory=dict)
     last_steps: Mapping[str, Collection[str]] = field(default_factory=dict)
     quiet_s: Mapping[str, float] = field(default_factory=dict)
+    over: Collection[str] = ()
     others: Collection[str] = ()
     intents: Mapping[str, Record] = field(default_factory=dict)
     unclear: Collection[str] = ()
@@ -129,6 +131,8 @@ def _of_record(record: Record, facts: Facts) -> Iterator[Finding]:
             yield _about(record, "Redis has forgotten the job that has it", Action.RESTORE, sure=False)
     elif expired and (record.state is not State.ERROR or _tired_of_waiting(record, facts)):
         yield _about(record, "its time to live is over", Action.DELETE)
+    elif record.id in facts.over and (record.state is not State.ERROR or _tired_of_waiting(record, facts)):
+        yield _about(record, "the batch that it was for has no use for it any more", Action.DELETE)
     elif _was_to_go(record) and _tired_of_waiting(record, facts):
         yield _about(record, "it was to be deleted, and that failed", Action.DELETE)
     elif not facts.blind:

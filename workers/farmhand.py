@@ -151,10 +151,12 @@ class Farmhand:
         """Drop an order that is not well-formed, and tell who asked, where it says who that is."""
         log.warning("refused an order: %s", "; ".join(complaints))
         said = payload if isinstance(payload, dict) else {}
-        vm_id, job, pipeline = (str(said.get(name)) for name in ("vm", "job", "pipeline"))
+        vm_id, job, batch, pipeline = (str(said.get(name)) for name in ("vm", "job", "batch", "pipeline"))
+        error = InvalidInputError("the order is not valid", details="\n".join(complaints))
         if is_id(vm_id) and is_id(job):
-            error = InvalidInputError("the order is not valid", details="\n".join(complaints))
             self.records.refuse(vm_id, job, pipeline[:20], error.to_wire())
+        elif is_id(batch):
+            self.batches.refuse(batch, error)
 
     def start(self) -> None:
         """Begin to say that this host is there, and to look after its jobs.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from banger.batch.vms import batch_labels
 from banger.contracts.names import HostPaths, is_id
 from banger.contracts.states import State
 from banger.events import Events
@@ -50,6 +51,11 @@ def observe(farmhand: Farmhand) -> Facts:
             for record in ours.values()
             if record.state is State.ERROR
         },
+        over={
+            record.id
+            for record in ours.values()
+            if record.job not in going_on and _is_over(farmhand, record, now)
+        },
         intents=intended,
         unclear=unclear,
         directories=directories,
@@ -60,6 +66,13 @@ def observe(farmhand: Farmhand) -> Facts:
         processes=processes,
         somebody_died=farmhand.rings.due(processes),
     )
+
+
+def _is_over(farmhand: Farmhand, record: Record, now: float) -> bool:
+    """Tell whether a batch was what the VM was for, and has no use for it any more."""
+    if record.slot is None or (labels := batch_labels(record)) is None:
+        return False
+    return farmhand.batches.is_over(*labels, record.id, now)
 
 
 def _half_removed(paths: HostPaths) -> set[str]:

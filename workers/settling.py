@@ -10,6 +10,7 @@ from banger.batch.judging import FAIL_FAST, TIMED_OUT, Outcome, after, dropped, 
 from banger.batch.state import Verdict
 from banger.contracts.names import new_id
 from banger.contracts.queues import BEGIN, work_queue
+from banger.contracts.states import State
 from banger.dispatch import send
 from banger.pipelines import DELETE
 from banger.records import GOING_ON
@@ -18,7 +19,7 @@ from workers.starting import begin_again
 if TYPE_CHECKING:
     from banger.batch.state import BatchInfo, JobState
     from banger.batch.vms import Planned
-    from banger.records import Job
+    from banger.records import Job, Record
     from workers.farmhand import Farmhand
 
 log = logging.getLogger("banger.batches")
@@ -26,6 +27,8 @@ log = logging.getLogger("banger.batches")
 _LOST_S = 15.0  # after which an attempt that has not begun is ordered again
 _HOST_GONE_S = 60.0
 _DROPPED_AT_ONCE = 500
+_FAILURES = (Verdict.FAILED, Verdict.TIMED_OUT)
+_SAID = (Verdict.PASSED, Verdict.FAILED)  # what took as long as it takes
 
 
 class Settler:
@@ -68,12 +71,19 @@ class Settler:
         if job is None and stopped:  # its order, should it come yet, will be refused
             return Outcome(Verdict.CANCELLED, reason=info.reason)
         if job is None:
-            if now - (state.began_at or now) > _LOST_S:
-                begin_again(self._farmhand, info, planned, state)
-            return None
+            return self._not_begun(info, planned, state, now)
         if job.state not in GOING_ON:
-            return judge(job, info)
+            return judge(job, self._batches.get(info.id) or info)  # it may have been cancelled a moment ago
         return self._host_gone(state, job)
+
+    def _not_begun(self, info: BatchInfo, planned: Planned, state: JobState, now: float) -> Outcome | None:
+        """Have an attempt begun that nothing has come of for a while, unless somebody wants no more of it."""
+        if now - (state.began_at or now) <= _LOST_S:
+            return None
+        if state.job and self._records.cancelled(state.job):
+            return Outcome(Verdict.CANCELLED, reason="its job was cancelled before it began")
+        begin_again(self._farmhand, info, planned, state)
+        return None
 
     def _host_gone(self, state: JobState, job: Job) -> Outcome | None:
         away_s = time.monotonic() - self._away_since.get(state.host or "", time.monotonic())
@@ -86,23 +96,22 @@ class Settler:
     def _settle(
         self, info: BatchInfo, planned: Planned, state: JobState, outcome: Outcome, now: float
     ) -> bool:
-        new = after(state, outcome, planned.plan, info, now)
-        if not new.vm_kept:
-            self._delete_vm(state)
-        if not self._batches.settle(info.id, state, new, now):
-            return (
-                False  # another worker was first, or the batch was cancelled meanwhile: the next look tells
-            )
+        record = self._records.get(state.vm or "")
+        runs = record is not None and record.state is State.RUNNING
+        new = after(state, outcome, planned.plan, info, now, vm_runs=runs)
+        stop = FAIL_FAST if planned.plan.fail_fast and new.verdict in _FAILURES else ""
+        if record is not None and not new.vm_kept:
+            self._delete(record)
+        if not self._batches.settle(info.id, state, new, now, stop):
+            return False  # another worker was first, or the batch was cancelled: the next look tells
         log.info("batch %s: job %d: %s", info.id, state.index, outcome.verdict)
-        self._batches.remember_times(info.name, {f"job:{state.title}": now - (state.began_at or now)})
-        if planned.plan.fail_fast and new.verdict in (Verdict.FAILED, Verdict.TIMED_OUT):
-            self._batches.cancel(info.id, FAIL_FAST, now)
+        if outcome.verdict in _SAID:
+            self._batches.remember_times(info.name, {f"job:{state.title}": now - (state.began_at or now)})
         return True
 
-    def _delete_vm(self, state: JobState) -> None:
+    def _delete(self, record: Record) -> None:
         """Order that what is left of an attempt's VM be removed, where something is."""
-        record = self._records.get(state.vm or "")
-        if record is None or record.slot is None or record.state not in DELETE.before:
+        if record.slot is None or record.state not in DELETE.before:
             return
         order = {"vm": record.id, "job": new_id(), "pipeline": DELETE.name, "params": {}, "rev": record.rev}
         send(self._farmhand.app, BEGIN, work_queue(record.host), order)

@@ -39,7 +39,14 @@ def begin_waiting(farmhand: Farmhand, plans: Mapping[str, Planned]) -> None:
         if info.state == "running" and info.id in plans:
             lines.append(Line(info, len(going), parallel_of(info, hosts), info.counts.get("waiting", 0)))
     while (line := next_line(lines)) is not None:
-        if not _begin_next(farmhand, line, plans[line.info.id], room):
+        try:
+            begun_one = _begin_next(farmhand, line, plans[line.info.id], room)
+        except UnavailableError:
+            raise
+        except Exception:  # the others must not wait for this one
+            log.exception("batch %s: its next job cannot be begun", line.info.id)
+            begun_one = False
+        if not begun_one:
             lines.remove(line)
 
 

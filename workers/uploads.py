@@ -6,15 +6,16 @@ there puts it on the disk, and other hosts' workers ask that host for it.
 
 from __future__ import annotations
 
-import shutil
 import threading
+from functools import partial
 from typing import IO, TYPE_CHECKING
 
-from banger.batch.files_left import uploaded, uploaded_spooled
+from banger.batch.files_left import PIECE_BYTES, uploaded, uploaded_spooled
 from banger.contracts.names import new_id
 from workers.spool import open_left
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from banger.batch.fetching import Fetcher
@@ -30,22 +31,21 @@ def open_upload(host: WorkHost, batch: str, home: str, fetcher: Fetcher) -> IO[b
     """
     here = uploaded(host.paths, batch)
     with _one_at_a_time:
-        if not here.exists():
-            here.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            scratch = here.with_name(f".upload-{new_id()}")
-            try:
-                with scratch.open("wb") as file:
-                    if home == host.name:
-                        _take_from_spool(uploaded_spooled(host.paths, batch), file)
-                    else:
-                        for piece in fetcher.pieces(home, batch, "upload.tar"):
-                            file.write(piece)
-                scratch.rename(here)
-            finally:
-                scratch.unlink(missing_ok=True)
+        if not here.exists() and home == host.name:
+            with open_left(uploaded_spooled(host.paths, batch)) as left:
+                _write(here, iter(partial(left.read, PIECE_BYTES), b""))
+        elif not here.exists():
+            _write(here, fetcher.pieces(home, batch, "upload.tar"))
     return here.open("rb")
 
 
-def _take_from_spool(path: Path, into: IO[bytes]) -> None:
-    with open_left(path) as file:
-        shutil.copyfileobj(file, into)
+def _write(here: Path, pieces: Iterable[bytes]) -> None:
+    here.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    scratch = here.with_name(f".upload-{new_id()}")
+    try:
+        with scratch.open("wb") as file:
+            for piece in pieces:
+                file.write(piece)
+        scratch.rename(here)
+    finally:
+        scratch.unlink(missing_ok=True)

@@ -53,8 +53,13 @@ def judge(job: Job, batch: BatchInfo) -> Outcome:
     return Outcome(Verdict.FAILED if code else Verdict.PASSED, code, reason=work.get("at"), **more)
 
 
-def after(old: JobState, outcome: Outcome, plan: Plan, batch: BatchInfo, now: float) -> JobState:
-    """Return what a job is after this outcome of its last attempt: ended, or waiting for one more."""
+def after(
+    old: JobState, outcome: Outcome, plan: Plan, batch: BatchInfo, now: float, *, vm_runs: bool
+) -> JobState:
+    """Return what a job is after this outcome of its last attempt: ended, or waiting for one more.
+
+    ``vm_runs``: its VM is there; what failed before the guest was up has none that could be kept.
+    """
     attempts = _closed(old.attempts, outcome, now)
     if batch.state == "running" and _once_more(outcome.verdict, attempts, plan):
         return JobState(index=old.index, title=old.title, matrix=old.matrix, attempts=attempts)
@@ -63,7 +68,7 @@ def after(old: JobState, outcome: Outcome, plan: Plan, batch: BatchInfo, now: fl
             "state": "ended",
             "attempts": attempts,
             "ended_at": now,
-            "vm_kept": keeps(plan.keep, outcome.verdict),
+            "vm_kept": vm_runs and keeps(plan.keep, outcome.verdict),
             **outcome._asdict(),
         }
     )
@@ -74,6 +79,16 @@ def keeps(keep: JobKeep, verdict: Verdict) -> bool:
     if verdict is Verdict.CANCELLED or keep == "never":
         return False
     return keep == "always" or verdict is not Verdict.PASSED
+
+
+def over(state: JobState, vm: str, keep_ttl_s: float, now: float) -> bool:
+    """Tell whether a VM was an attempt's of this job that has ended, and is not, or no longer, kept.
+
+    Who settled the job has ordered that already, where it was not kept; an order may be lost.
+    """
+    ended_at = next((attempt.ended_at for attempt in state.attempts if attempt.vm == vm), None)
+    kept = state.vm_kept and state.vm == vm
+    return ended_at is not None and now > ended_at + (keep_ttl_s if kept else 0)
 
 
 def dropped(old: JobState, batch: BatchInfo, now: float) -> JobState:

@@ -14,6 +14,9 @@ from banger.batch.plan import MAX_JOBS, Plan
 from banger.contracts.names import BatchId, HostName, JobId
 from banger.contracts.requests import Frozen
 
+JobIndex = Annotated[int, Field(ge=0, lt=MAX_JOBS)]
+_MAX_OFFSET = 1 << 40
+
 
 class SubmitBatch(Frozen):
     """Make this batch. ``home`` is the host where it was submitted, which has what was ``uploaded``."""
@@ -38,7 +41,7 @@ class RetryBatch(Frozen):
 
     do: Literal["retry"] = "retry"
     batch: BatchId
-    indexes: Annotated[tuple[int, ...], Field(max_length=MAX_JOBS)]
+    indexes: Annotated[tuple[JobIndex, ...], Field(max_length=MAX_JOBS)]
 
 
 class ForgetBatch(Frozen):
@@ -56,7 +59,7 @@ class Fetch(Frozen):
 
     answer: JobId
     batch: BatchId
-    index: Annotated[int, Field(ge=0)] = 0
+    index: JobIndex = 0
     attempt: Annotated[int, Field(ge=1)] = 1
     file: FileName
-    offset: Annotated[int, Field(ge=0)] = 0
+    offset: Annotated[int, Field(ge=0, le=_MAX_OFFSET)] = 0

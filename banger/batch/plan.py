@@ -251,7 +251,7 @@ class Plan(Frozen):
     run: Annotated[tuple[Command, ...], Field(min_length=1, max_length=MAX_COMMANDS)]
     artifacts: Patterns = ()
     junit: Patterns = ()
-    timeout_s: Annotated[float, Field(gt=0, le=_DAY_S)] = 3600
+    timeout_s: Annotated[float, Field(gt=0, le=_DAY_S)] = 3600  # as long as any command may run
     batch_timeout_s: Annotated[float, Field(gt=0, le=30 * _DAY_S)] = _DAY_S
     retries: Retries = Retries()
     keep: JobKeep = "never"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from banger.batch.expand import JobPlan, expand, vm_of
 from banger.batch.plan import Plan
 from banger.batch.state import Attempt, BatchInfo, JobState
-from banger.contracts.names import new_id
+from banger.contracts.names import is_id, new_id
 from banger.contracts.spec import VmSpec
 from banger.orders import BatchRef, NewVm, Params
 from banger.pipelines import BATCH_JOB, BATCH_JOB_KEEP
+from banger.records import Record
 from banger.settings import Settings
 from banger.wanted import wanted_spec
 
@@ -112,6 +114,12 @@ def as_placed(info: BatchInfo, spec: VmSpec) -> VmSpec:
     """
     pinned = info.image_id if spec.image == info.image else None
     return spec.model_copy(update={"image": pinned}) if pinned else spec
+
+
+def batch_labels(record: Record) -> tuple[str, int] | None:
+    """Return the batch and the index of its job that a VM's labels name; anybody may write such ones."""
+    batch, index = record.spec.labels.get("batch", ""), record.spec.labels.get("job", "")
+    return (batch, int(index)) if is_id(batch) and re.fullmatch(r"[0-9]{1,5}", index) else None
 
 
 def _vm_name(info: BatchInfo, index: int, attempt: int) -> str:

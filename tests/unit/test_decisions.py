@@ -154,6 +154,16 @@ CASES: list[Case] = [
         lambda: facts(at_rest(ERROR, **TO_GO), quiet_s={VM: 601.0}),
         [(Action.DELETE, True)],
     ),
+    (
+        "its batch has no use for it",
+        lambda: facts(at_rest(RUNNING), seen=inventory(found()), over={VM}),
+        [(Action.DELETE, True)],
+    ),
+    (
+        "its batch has no use for it, and a delete failed a moment ago",
+        lambda: facts(at_rest(ERROR), over={VM}, quiet_s={VM: 1.0}),
+        [],
+    ),
     ("a start has failed a while ago", lambda: facts(at_rest(ERROR), quiet_s={VM: 601.0}), []),
     # --- an older copy
     (
@@ -248,7 +258,8 @@ def test_where_root_cannot_tell_nothing_is_removed(
     blind = known.inventory.model_copy(update=seen) if seen and known.inventory else None
     findings = decide(replace(known, inventory=blind))
     harmless = {Action.NONE, Action.RING, Action.CANCEL}
-    asked_for = {Action.DELETE} if "delete has failed" in what or "time is over" in what else set()
+    wished = any(words in what for words in ("delete has failed", "time is over", "no use for it"))
+    asked_for = {Action.DELETE} if wished else set()
     assert {finding.action for finding in findings} <= harmless | asked_for
     assert any("nothing is removed" in finding.what for finding in findings)
 
