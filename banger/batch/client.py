@@ -267,7 +267,9 @@ def _attempt(job: JobState, batch: str, number: int | None) -> _Tried:
     attempt = job.attempts[(number or job.attempt) - 1] if job.attempts else None
     if attempt is None or attempt.host is None:
         raise NotFoundError(
-            f"job {job.index} of batch {batch} has run nowhere yet", details=f"it is {job.state}"
+            f"job {job.index} of batch {batch} has run nowhere yet",
+            details=f"it is {job.state}",
+            resolution=f"`banger batch status {batch}` tells what it waits for.",
         )
     return _Tried(attempt.number, attempt.host)
 

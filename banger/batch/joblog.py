@@ -33,6 +33,7 @@ _SEQUENCE = re.compile(
     r"\x1b\[([0-?]*[ -/]*)([@-~])|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-Z\\^-~]"
 )
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1a\x1c-\x1f\x7f-\x9f\u2028\u2029]|\x1b(?!\[[0-9:;]*m)")
+_COLOUR = re.compile(r"\x1b\[[0-9:;]*m")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _LINE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) ([ENO]) (.*)", re.DOTALL)
 
@@ -112,13 +113,17 @@ class JobLog:
         return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03}Z {_LETTERS[stream]}".encode()
 
 
+def shown_line(text: str, *, colours: bool = True) -> str:
+    """Return a line that a terminal can be given: colours are all that it does there, or not even those."""
+    if text.isprintable():
+        return text
+    text = _SEQUENCE.sub(lambda found: found[0] if found[2] == "m" else "", text)
+    text = _CONTROL.sub("", text)
+    return text if colours else _COLOUR.sub("", text)
+
+
 def _shown(line: bytes) -> bytes:
-    """Return a line as UTF-8 that a terminal can be given: colours are all that it does there."""
-    text = line.decode(errors="replace")
-    if not text.isprintable():
-        text = _SEQUENCE.sub(lambda found: found[0] if found[2] == "m" else "", text)
-        text = _CONTROL.sub("", text)
-    return text.encode()
+    return shown_line(line.decode(errors="replace")).encode()
 
 
 class _Lines:

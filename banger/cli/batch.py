@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from banger.cli import batch_read, batch_show
+from banger.cli import batch_debug, batch_logs, batch_read, batch_show, batch_stop
 from banger.cli.group import command, group
 
 app = group("Run one plan in many VMs, and get one verdict.")
 command(app, "list")(batch_read.list_)
 command(app, "status")(batch_read.status)
 command(app, "show")(batch_show.show)
+command(app, "logs")(batch_logs.logs)
+command(app, "debug")(batch_debug.debug)
+command(app, "cancel")(batch_stop.cancel)
+command(app, "prune")(batch_stop.prune)
 command(app, "schema")(batch_read.schema)
