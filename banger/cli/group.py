@@ -9,7 +9,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-_WORD_TYPE = re.compile(r" <(?:str|list\[str\])>$")
+_WORD_TYPE = re.compile(r" <(?:str|path|list\[str\])>$")
+_WORDS = "banger.words"
 
 
 class _Command(TyperCommand):
@@ -24,6 +25,27 @@ class _Command(TyperCommand):
         """Write arguments and options; that an argument is a string needs no saying."""
         super().format_options(ctx, formatter)
         formatter.buffer = [_WORD_TYPE.sub(_blank, piece) for piece in formatter.buffer]
+
+
+class _WithCommand(_Command):
+    """A command after whose arguments ``--`` and a command line may come, which is kept apart from them."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the parts of the usage line."""
+        return [*super().collect_usage_pieces(ctx), "[-- COMMAND...]"]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take what comes before ``--``; ``words_after`` gives the rest."""
+        if "--" in args:
+            at = args.index("--")
+            args, ctx.meta[_WORDS] = args[:at], tuple(args[at + 1 :])
+        return super().parse_args(ctx, args)
+
+
+def words_after(ctx: typer.Context) -> tuple[str, ...]:
+    """Return what stands after ``--`` on the command line of a command that may have that."""
+    words: tuple[str, ...] = ctx.meta.get(_WORDS, ())
+    return words
 
 
 class _InOrder(TyperGroup):
@@ -55,10 +77,13 @@ def group(summary: str, *, completion: bool = False) -> typer.Typer:
 
 
 def command(
-    app: typer.Typer, name: str, **settings: Any
+    app: typer.Typer, name: str, *, with_command: bool = False, **settings: Any
 ) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Add a function to a group as the command ``name``; what it returns is the exit code."""
-    return app.command(name, cls=_Command, **settings)
+    """Add a function to a group as the command ``name``; what it returns is the exit code.
+
+    ``with_command``: a command line may follow after ``--``, for ``words_after``.
+    """
+    return app.command(name, cls=_WithCommand if with_command else _Command, **settings)
 
 
 def require_command(ctx: typer.Context) -> None:

@@ -1,0 +1,55 @@
+"""``banger batch attach``: look at a batch that runs, or at the verdict of one that has ended."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from banger.cli import batch_options
+from banger.cli.session import session_of
+
+OURS_FAILED = 3  # as where the infrastructure failed: 1 would be that a job's command did
+
+
+def attach(
+    ctx: typer.Context,
+    batch: Annotated[
+        str, typer.Argument(metavar="BATCH", help="The batch's id, or its name: the latest of that.")
+    ],
+    junit: batch_options.Junit = None,
+    summary: batch_options.Summary = None,
+    artifacts: batch_options.Artifacts = None,
+    logs: batch_options.Logs = None,
+    follow: batch_options.Follow = None,
+    quiet: batch_options.Quiet = False,
+    as_json: batch_options.Json = False,
+) -> int:
+    """Show a batch to its end, as `run` does, with the same exit codes.
+
+    One that has ended has its verdict told, and its files fetched, again. Ctrl-C leaves it running.
+
+    \b
+    Examples:
+      banger batch attach 3fa94c27d1b6
+      banger batch attach unit-tests --junit out.xml --artifacts out/
+    """
+    from banger.batch.ending import Outputs
+    from banger.cli.batch_watch import Seen, Shown, find_job, watch
+
+    session = session_of(ctx)
+    batches = session.farm.batches
+    seen = Seen.now(batches, batches.store.find(batch).id)
+    job = find_job(seen.jobs, follow) if follow else None
+    outputs = Outputs(artifacts=artifacts, logs=logs, junit=junit, summary=summary)
+    outputs.make_ready()
+    session.failure_code = OURS_FAILED
+    try:
+        return watch(session.farm, seen, outputs, Shown(quiet, as_json, job))
+    except KeyboardInterrupt:
+        typer.echo(
+            f"leaving; the batch goes on: `banger batch attach {seen.info.id}` shows it again, "
+            f"`banger batch cancel {seen.info.id}` stops it",
+            err=True,
+        )
+        raise
