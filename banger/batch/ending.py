@@ -15,16 +15,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from banger.batch.files import ARTIFACT_BOUNDS, JUNIT_BOUNDS, job_directory, unpack_files
 from banger.batch.files_left import FileName, Piece
 from banger.batch.joblog import read_lines
 from banger.batch.merged import JobFiles, merge
+from banger.batch.outputs import Outputs
 from banger.batch.patience import patiently
 from banger.batch.state import BatchInfo, JobState, Verdict
 from banger.batch.summary import render_summary
-from banger.contracts.errors import BangerError, InvalidInputError, NotFoundError, UnavailableError
+from banger.contracts.errors import BangerError, NotFoundError, UnavailableError
 
 T = TypeVar("T")
 
@@ -42,26 +43,6 @@ class Files(Protocol):
 
     def piece(self, job: JobState, batch: str, file: FileName, offset: int = 0) -> Piece:
         """Return a piece of a file of a job's last attempt, and the file's size."""
-
-
-class Outputs(NamedTuple):
-    """What is to be written: directories for artifacts and logs, files for the rest."""
-
-    artifacts: Path | None = None
-    logs: Path | None = None
-    junit: Path | None = None
-    summary: Path | None = None
-
-    def make_ready(self) -> None:
-        """Make directories that are missing; InvalidInputError where something could not be written."""
-        for path in (self.artifacts, self.logs):
-            if path is not None:
-                _make_ready(path, path)
-        for path in (self.junit, self.summary):
-            if path is not None:
-                _make_ready(path, path.parent)
-                if path.is_dir():
-                    raise InvalidInputError(f"{path} is a directory", resolution="Name a file to write.")
 
 
 class _Collected:
@@ -274,17 +255,6 @@ class Ending:
     def _note(self, job: JobState, text: str) -> None:
         with self._lock:
             self._notes.append(f"job {job.index}: {text}")
-
-
-def _make_ready(path: Path, directory: Path) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
-            pass
-    except OSError as error:
-        raise InvalidInputError(
-            f"{path} cannot be written: {error.strerror}", resolution="Name a place of your own."
-        ) from None
 
 
 def _end_of(path: Path) -> bytes:

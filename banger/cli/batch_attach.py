@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from banger.cli import batch_options
+from banger.cli.batch_refs import BatchRef, find_job
 from banger.cli.session import session_of
-
-OURS_FAILED = 3  # as where the infrastructure failed: 1 would be that a job's command did
 
 
 def attach(
     ctx: typer.Context,
-    batch: Annotated[
-        str, typer.Argument(metavar="BATCH", help="The batch's id, or its name: the latest of that.")
-    ],
+    batch: BatchRef,
     junit: batch_options.Junit = None,
     summary: batch_options.Summary = None,
     artifacts: batch_options.Artifacts = None,
@@ -34,16 +29,15 @@ def attach(
       banger batch attach 3fa94c27d1b6
       banger batch attach unit-tests --junit out.xml --artifacts out/
     """
-    from banger.batch.ending import Outputs
-    from banger.cli.batch_watch import Seen, Shown, find_job, watch
+    from banger.cli.batch_watch import Seen, Shown, watch
 
     session = session_of(ctx)
     batches = session.farm.batches
     seen = Seen.now(batches, batches.store.find(batch).id)
-    job = find_job(seen.jobs, follow) if follow else None
-    outputs = Outputs(artifacts=artifacts, logs=logs, junit=junit, summary=summary)
+    job = find_job(batches.store, seen.info, follow).index if follow else None
+    outputs = batch_options.outputs(ctx)
     outputs.make_ready()
-    session.failure_code = OURS_FAILED
+    session.failure_code = batch_options.OURS_FAILED
     try:
         return watch(session.farm, seen, outputs, Shown(quiet, as_json, job))
     except KeyboardInterrupt:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from banger.batch.outputs import Outputs
 
 Junit = Annotated[
     Path | None,
@@ -35,3 +38,21 @@ Quiet = Annotated[
 Json = Annotated[
     bool, typer.Option("--json", help="Print the verdict as JSON on stdout, all else on stderr.")
 ]
+
+OURS_FAILED = 3
+"""What we end with when we fail ourselves once a batch runs: 1 would be that a job's command did."""
+
+EXIT_CODES = """\b
+Exit codes:
+  0    all jobs passed
+  1    a job's command failed, or took too long
+  2    what was asked for is refused, and nothing was begun
+  3    no command failed, but the infrastructure did, or banger itself
+  130  cancelled, or left with Ctrl-C"""
+
+
+def outputs(ctx: typer.Context) -> Outputs:
+    """Return what a command is asked to write."""
+    from banger.batch.outputs import Outputs
+
+    return Outputs(**{name: ctx.params[name] for name in Outputs._fields})

@@ -6,9 +6,9 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
-from banger.batch.ending import Ending, Outputs
+from banger.batch.ending import Ending
 from banger.batch.patience import Following, patiently
 from banger.batch.state import JobState
 from banger.cli.batch_board import Board
@@ -17,11 +17,12 @@ from banger.cli.batch_output import JobOutput
 from banger.cli.batch_report import report
 from banger.cli.batch_view import batch_view
 from banger.connection import is_away
-from banger.contracts.errors import BangerError, NotFoundError, UnavailableError
+from banger.contracts.errors import BangerError, UnavailableError
 
 if TYPE_CHECKING:
     from banger.batch.client import BatchClient
     from banger.batch.expand import JobPlan
+    from banger.batch.outputs import Outputs
     from banger.batch.state import BatchInfo
     from banger.cli.batch_interrupt import Stopping
     from banger.farm import Farm
@@ -62,24 +63,6 @@ class Seen(NamedTuple):
             if store.last_event(batch) == after:
                 break
         return seen
-
-
-class _Job(Protocol):
-    @property
-    def index(self) -> int: ...
-
-    @property
-    def title(self) -> str: ...
-
-
-def find_job(jobs: Sequence[_Job], ref: str) -> int:
-    """Return the index of the job with this number or title; NotFoundError where there is none."""
-    for job in jobs:
-        if ref in (str(job.index), job.title):
-            return job.index
-    raise NotFoundError(
-        f"the batch has no job {ref!r}", details=f"its jobs are 0 to {len(jobs) - 1}, or are named by title"
-    )
 
 
 def watch(
