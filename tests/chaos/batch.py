@@ -11,9 +11,7 @@ from chaos_farm import ChaosFarm, fresh_id
 from checking import delete, leaks, stays, tokens
 from jobs import Ordered, last_row_fails, order, wait_for
 from snapshot import snapshot
-from truth import untrue
-
-from banger.contracts.states import State
+from truth import recorded, untrue
 
 DEADLINE_S = 60.0  # from a kill to the job's end: what is promised
 _PREPARED_S = 60.0
@@ -110,7 +108,7 @@ class Batch:
         if job.refusal:
             return [f"its job was refused: {job.refusal}"]
         if cell.victims == ("tool",):  # its stage fails: the record may say what it likes, if it is true
-            return stays(lambda: untrue(self._farm, job.vm_id, self._state(job), None))
+            return stays(lambda: untrue(self._farm, job.vm_id, recorded(self._farm, job.vm_id), None))
         name = cell.place.pipeline
         wrong = stays(
             lambda: untrue(self._farm, job.vm_id, after(name), None if cell.guest else starts(name))
@@ -118,10 +116,6 @@ class Batch:
         if (ran := self._farm.commands(job.vm_id)) > 1:
             wrong.append(f"its command ran {ran} times")
         return wrong
-
-    def _state(self, job: Ordered) -> State:
-        record = self._farm.box.admin.get(job.vm_id)
-        return record.state if record else State.GONE
 
     def _blame(self, names: dict[str, tuple[str, ...]]) -> None:
         """Delete all, and note what is left with the VM that it names; with all, where it names none."""

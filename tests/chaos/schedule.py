@@ -1,4 +1,4 @@
-"""Operations of several clients on a few VMs, while services are killed at random: all of it by a seed.
+"""Operations of several clients on a few VMs, while services and VMMs are killed at random: all by a seed.
 
 The clients are the farm's own API, as the CLI uses it. What they are refused (no such VM, busy, the wrong
 state) is as it should be; that nothing is lost or left, and no record untrue, is judged between rounds.
@@ -6,7 +6,10 @@ state) is as it should be; that nothing is lost or left, and no record untrue, i
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +25,7 @@ from recovery import Recoveries
 from small_disk import filled
 from snapshot import snapshot
 from tally import Tally
-from truth import untrue
+from truth import recorded, untrue, vmms
 
 from banger.contracts.errors import BangerError
 from banger.embedded import control
@@ -37,6 +40,7 @@ PROMISED_S = 60.0
 _CALM_S = 90.0  # for a round's last jobs
 _PAUSE_S = (0.5, 5.0)  # between two kills
 _LASTS_S = (1.0, 6.0)  # a full or a slow disk, a wrong clock
+_NOTICED_S = 15.0  # that a VMM has died
 _BREATH_S = 0.2  # of a client that was refused
 _VERBS = {
     "create": 30,
@@ -58,6 +62,7 @@ _FAULTS = {
     "disk": 4,
     "clock": 4,
     "slow": 4,
+    "vmm": 8,
 }
 _STEPS_S = (-3600, -60, 60, 3600)
 
@@ -154,6 +159,11 @@ class Schedule:
             slow_disk.slow(self._farm.slowness, slow_disk.LONGEST_S)
             time.sleep(fault.lasts_s)
             slow_disk.slow(self._farm.slowness, 0)
+        elif fault.kind == "vmm":
+            if living := vmms(self._farm.box):
+                self.tally.happened["kills of a VMM"] += 1
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(living[int(fault.lasts_s * 1000) % len(living)], signal.SIGKILL)
         elif fault.kind == "clock":
             self.tally.happened["clock steps"] += 1
             clock.step(self._farm.clock, fault.step_s)
@@ -197,7 +207,10 @@ class Schedule:
         self.wrong += [f"{name} has a job that does not end" for name in late]
         for record in admin.all():
             if record.name not in late:
-                said = stays(lambda vm=record: untrue(farm, vm.id, vm.state, None))  # type: ignore[misc]
+                said = stays(
+                    lambda vm=record: untrue(farm, vm.id, recorded(farm, vm.id), None),  # type: ignore[misc]
+                    _NOTICED_S,
+                )
                 self.wrong += [f"{record.name} ({record.id}): {line}" for line in said]
         self.wrong += [f"the command of {vm_id} ran more than once" for vm_id in farm.ran_twice()]
         self.wrong += delete(farm, [record.id for record in admin.all()])

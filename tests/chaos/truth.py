@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,6 +63,12 @@ def find(box: Box, vm_id: str, slot: int | None) -> Found:
     )
 
 
+def recorded(farm: ChaosFarm, vm_id: str) -> State:
+    """Return the state that a VM's record says now."""
+    record = farm.box.admin.get(vm_id)
+    return record.state if record else State.GONE
+
+
 def untrue(farm: ChaosFarm, vm_id: str, expected: State, starts: int | None) -> list[str]:
     """Return what is wrong with a VM whose job has ended, nothing where its record is true."""
     record = farm.box.admin.get(vm_id)
@@ -105,13 +111,24 @@ def _of_the_host(record: Record | None, found: Found, starts: int | None) -> Ite
         yield f"a VMM was started {found.starts} times, not {starts}"
 
 
+def vmms(box: Box) -> list[int]:
+    """Return the processes that are VMMs of this farm now."""
+    base = box.settings.uid_base
+    return [pid for pid, leads in _living(range(base, base + 1000)) if leads]
+
+
 def _processes(uid: int) -> tuple[int, int]:
-    vmms = keepers = 0
+    leading = [leads for _, leads in _living((uid,))]
+    return leading.count(True), leading.count(False)
+
+
+def _living(uids: Container[int]) -> Iterator[tuple[int, bool]]:
+    """Yield each process of these uids, and whether it leads a session of its own."""
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             status = (path / "status").read_text()
-            if "\nState:\tZ" in status or int(status.partition("\nUid:")[2].split(maxsplit=1)[0]) != uid:
+            if "\nState:\tZ" in status:
                 continue
-            session = int((path / "stat").read_text().rpartition(")")[2].split()[3])
-            vmms, keepers = (vmms + 1, keepers) if session == int(path.name) else (vmms, keepers + 1)
-    return vmms, keepers
+            if int(status.partition("\nUid:")[2].split(maxsplit=1)[0]) in uids:
+                session = int((path / "stat").read_text().rpartition(")")[2].split()[3])
+                yield int(path.name), session == int(path.name)
