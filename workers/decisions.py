@@ -13,7 +13,7 @@ from functools import cached_property
 from banger.contracts.inventory import Found, FoundVm, Inventory
 from banger.contracts.states import State
 from banger.findings import Action, Finding
-from banger.pipelines import DELETE, PIPELINES
+from banger.pipelines import DELETE, PIPELINES, SWEEP
 from banger.records import UNKNOWN, Job, Record
 from workers.rings import NOBODY, Processes
 
@@ -144,6 +144,10 @@ def _at_rest(record: Record, facts: Facts) -> Iterator[Finding]:
     there = seen is not None or record.id in facts.directories
     if record.image == UNKNOWN and record.id in facts.unclear:
         yield _about(record, f"{_UNCLEAR}: it is left alone")
+    elif strays and _was_adopted(record):
+        if record.error is None or _tired_of_waiting(record, facts):
+            what = "nobody knew it, and its removal has not begun" + " or has failed" * bool(record.error)
+            yield _about(record, what, Action.SWEEP, sure=False)
     elif strays:
         kinds = ", ".join(sorted({one.kind for one in strays}))
         yield _about(record, f"root's registry has forgotten it, and there is its {kinds}: restart it")
@@ -223,6 +227,12 @@ def _strange(facts: Facts) -> Iterator[Finding]:
 
 def _was_to_go(record: Record) -> bool:
     return record.state is State.ERROR and (record.error or {}).get("pipeline") == DELETE.name
+
+
+def _was_adopted(record: Record) -> bool:
+    """Tell whether it is a stray's record: its worker may have died before it had the sweep begun."""
+    ours = record.error is None or record.error.get("pipeline") == SWEEP.name
+    return record.state is State.ERROR and record.image == UNKNOWN and ours
 
 
 def _tired_of_waiting(record: Record, facts: Facts) -> bool:

@@ -132,7 +132,7 @@ class Reconciler:
                 )
                 return "lost" if farmhand.records.lose(vm_id, finding.rev, gone) else CHANGED
             case Action.SWEEP:
-                if adopted := adopt(farmhand, vm_id, facts):
+                if adopted := record or adopt(farmhand, vm_id, facts):
                     farmhand.ring_begin(adopted.id, SWEEP.name, rev=adopted.rev)
                 return "begun" if adopted else CHANGED
             case Action.CLEAR:

@@ -323,6 +323,15 @@ def test_what_root_does_not_know_is_swept_with_the_slot_that_it_tells(world: Wor
     assert world.records.find(other).slot not in (None, taken.slot, 7)
 
 
+def test_what_was_adopted_is_swept_though_its_first_order_was_lost(world: World) -> None:
+    strays = (Found(kind="tap", name="bgr-fedcba98765", vm_id=STRAY, slot=7),)
+    assert world.look_twice(strays=strays) == [("sweep", STRAY)]
+    adopted = world.records.find(STRAY)
+    world.clock += 6
+    assert world.look_twice(strays=strays) == [("sweep", STRAY)]
+    assert world.orders[-1].rev == adopted.rev
+
+
 def test_half_a_directory_is_cleared(world: World) -> None:
     left = world.paths.removed(STRAY)
     left.mkdir()

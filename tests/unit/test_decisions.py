@@ -66,6 +66,8 @@ Case = tuple[str, Callable[[], Facts], list[tuple[Action, bool]]]
 RUNNING, STOPPED, ERROR = State.RUNNING, State.STOPPED, State.ERROR
 EXPIRED = {"spec": spec(ttl_s=10), "created_at": NOW - 100}
 TO_GO = {"error": {"pipeline": "delete"}}
+ADOPTED = at_rest(ERROR, image=UNKNOWN)
+SWEPT = at_rest(ERROR, image=UNKNOWN, error={"pipeline": "sweep"})
 
 CASES: list[Case] = [
     ("alive, and the record says so", lambda: facts(at_rest(RUNNING), seen=inventory(found())), []),
@@ -225,6 +227,21 @@ CASES: list[Case] = [
     (
         "a tap of nobody's for the uid of a VM's slot: it is removed by its name",
         lambda: facts(at_rest(STOPPED, slot=9), seen=inventory(strays=(stray("tap", OTHER, 9),))),
+        [(Action.SWEEP, False)],
+    ),
+    (
+        "a stray whose worker died before its sweep began",
+        lambda: facts(ADOPTED, directories=(), seen=inventory(strays=(stray("tap", VM),))),
+        [(Action.SWEEP, False)],
+    ),
+    (
+        "a stray whose sweep has just failed",
+        lambda: facts(SWEPT, directories=(), seen=inventory(strays=(stray("tap", VM),))),
+        [],
+    ),
+    (
+        "a stray whose sweep failed long ago",
+        lambda: facts(SWEPT, directories=(), quiet_s={VM: 700.0}, seen=inventory(strays=(stray("tap", VM),))),
         [(Action.SWEEP, False)],
     ),
     (
