@@ -6,10 +6,9 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from leftovers import on_this_machine
+from leftovers import beside_others, on_this_machine
 
 SETTLE_S = 5.0  # what was killed a moment ago may still be on its way out
 
@@ -31,8 +30,7 @@ def nothing_is_left_behind() -> Iterator[None]:
 
     What is new may be another run's where several share the machine: then this cannot be told, and is not.
     """
-    with Path("/tmp/banger-tests.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_SH)
+    with beside_others() as lock:
         before = on_this_machine()
         yield
         deadline = time.monotonic() + SETTLE_S

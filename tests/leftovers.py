@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 TEST_ROOTS = "banger-test-*"  # in /var/tmp: the state and run directories of the tests' own farms
 PROCESSES = re.compile(r"qemu-system|redis-server|celery|banger\.embedded|root_worker|/bin/banger")
+
+
+@contextlib.contextmanager
+def beside_others() -> Iterator[IO[str]]:
+    """Say that tests run here, while in the block; yield the lock, which others may hold as well."""
+    with Path("/tmp/banger-tests.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield lock
 
 
 def on_this_machine() -> set[str]:

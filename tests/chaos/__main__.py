@@ -15,6 +15,7 @@ from pathlib import Path
 
 import chaos_run
 import side_by_side
+from leftovers import beside_others
 from report import as_json, failures_text, matrix_text
 
 
@@ -27,15 +28,16 @@ def main() -> int:
         chaos_run.say_since(started, text)
 
     say(f"seed {options.seed}, {options.farms} farms side by side")
-    result = side_by_side.run(
-        options.farms,
-        seed=options.seed,
-        kills=options.kills,
-        cells=options.cells,
-        only=options.only,
-        logs=options.logs,
-        say=say,
-    )
+    with beside_others():  # whose tests would take what is here for theirs
+        result = side_by_side.run(
+            options.farms,
+            seed=options.seed,
+            kills=options.kills,
+            cells=options.cells,
+            only=options.only,
+            logs=options.logs,
+            say=say,
+        )
     print(matrix_text(result.verdicts))
     if result.verdicts:
         bad = sum(1 for verdict in result.verdicts if verdict.wrong)
