@@ -19,7 +19,7 @@ from banger.batch.orders import CancelBatch, ForgetBatch, RetryBatch, SubmitBatc
 from banger.batch.packing import pack
 from banger.batch.plan import Plan
 from banger.batch.secrets import read_secrets
-from banger.batch.shards import files_of, split, times_of_files
+from banger.batch.shards import sharded
 from banger.batch.state import BatchInfo, JobState
 from banger.batch.store import Batches
 from banger.batch_keys import batch_events_key
@@ -92,11 +92,7 @@ class BatchClient:
 
     def with_shards(self, plan: Plan, directory: Path) -> Plan:
         """Return the plan with the files of each shard, laid out by how long they took before."""
-        if plan.split is None or plan.shards is None:
-            return plan
-        files = files_of(plan.split.files, directory)
-        past = self.store.times(plan.name) if plan.split.by == "junit-times" else {}
-        return plan.model_copy(update={"shard_files": split(files, times_of_files(past, files), plan.shards)})
+        return sharded(plan, directory, self.store.times(plan.name)) if plan.split else plan
 
     def _placed_here(self, plan: Plan) -> Plan:
         if plan.host not in (None, self._settings.host):
