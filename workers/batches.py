@@ -161,7 +161,13 @@ class Batcher:
         ]
         refused = []
         for old in ended:
-            new = JobState(index=old.index, title=old.title, matrix=old.matrix, attempts=old.attempts)
+            new = JobState(
+                index=old.index,
+                title=old.title,
+                matrix=old.matrix,
+                attempts=old.attempts,
+                keep=order.keep,
+            )
             if not self._batches.again(order.batch, old, new, deadline_at):
                 refused.append(str(old.index))
         if refused:

@@ -186,9 +186,17 @@ class BatchClient:
             )
         self._order(CancelBatch(batch=info.id, reason=reason).model_dump(mode="json"))
 
-    def retry(self, batch: str, indexes: Sequence[int], environment: Mapping[str, str] | None = None) -> None:
+    def retry(
+        self,
+        batch: str,
+        indexes: Sequence[int],
+        environment: Mapping[str, str] | None = None,
+        *,
+        keep: bool = False,
+    ) -> None:
         """Let jobs that have ended run once more, and return when they wait; secrets are read anew.
 
+        With ``keep`` their VMs stay however they end, for the time that the plan says.
         ConflictError where the batch is being cancelled, or one of the jobs has not ended. InvalidInputError
         where the plan's secrets are not to be had here.
         """
@@ -205,7 +213,8 @@ class BatchClient:
         if plan.secrets:
             self._leave_secrets(info, plan, os.environ if environment is None else environment)
         after = self.store.last_event(info.id)
-        self._order(RetryBatch(batch=info.id, indexes=tuple(indexes)).model_dump(mode="json"))
+        order = RetryBatch(batch=info.id, indexes=tuple(indexes), keep=keep)
+        self._order(order.model_dump(mode="json"))
         self._taken_up(info.id, ended[-1:], after)
 
     def _leave_secrets(self, info: BatchInfo, plan: Plan, environment: Mapping[str, str]) -> None:

@@ -62,16 +62,21 @@ def after(
     """
     attempts = _closed(old.attempts, outcome, now)
     if batch.state == "running" and _once_more(outcome.verdict, attempts, plan):
-        return JobState(index=old.index, title=old.title, matrix=old.matrix, attempts=attempts)
+        return JobState(index=old.index, title=old.title, matrix=old.matrix, attempts=attempts, keep=old.keep)
     return old.model_copy(
         update={
             "state": "ended",
             "attempts": attempts,
             "ended_at": now,
-            "vm_kept": vm_runs and keeps(plan.keep, outcome.verdict),
+            "vm_kept": vm_runs and keeps(keep_of(plan, old), outcome.verdict),
             **outcome._asdict(),
         }
     )
+
+
+def keep_of(plan: Plan, job: JobState) -> JobKeep:
+    """Return whether a job's VM is to be kept: as the plan says, or as who ran the job again wanted."""
+    return "always" if job.keep else plan.keep
 
 
 def keeps(keep: JobKeep, verdict: Verdict) -> bool:

@@ -37,11 +37,15 @@ class CancelBatch(Frozen):
 
 
 class RetryBatch(Frozen):
-    """Let jobs of a batch, which have ended, wait once more; those that have not are passed over."""
+    """Let jobs of a batch, which have ended, wait once more; those that have not are passed over.
+
+    ``keep``: their VMs stay however they end, whatever the plan says.
+    """
 
     do: Literal["retry"] = "retry"
     batch: BatchId
     indexes: Annotated[tuple[JobIndex, ...], Field(max_length=MAX_JOBS)]
+    keep: bool = False
 
 
 class ForgetBatch(Frozen):

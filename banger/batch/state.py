@@ -61,7 +61,8 @@ class JobState(Frozen):
     """A job of a batch as it is now; what of it depends on an attempt is of the last one.
 
     ``stage``: where the infrastructure failed, ``reason``: why, or what the command was. ``vm_kept``: its VM
-    runs on for whoever looks into it. ``notes``: what else there is to know, such as artifacts cut short.
+    runs on for whoever looks into it; with ``keep`` it is to, whatever the plan says. ``notes``: what else
+    there is to know, such as artifacts cut short.
     """
 
     index: int
@@ -76,6 +77,7 @@ class JobState(Frozen):
     vm: VmId | None = None
     vm_name: VmName | None = None
     vm_kept: bool = False
+    keep: bool = False
     job: JobId | None = None
     attempts: tuple[Attempt, ...] = ()
     began_at: float | None = None

@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple
 
 from banger.batch.expand import JobPlan, expand, vm_of
+from banger.batch.judging import keep_of
 from banger.batch.plan import Plan
 from banger.batch.state import Attempt, BatchInfo, JobState
 from banger.contracts.names import is_id, new_id
@@ -47,6 +48,7 @@ def begun(info: BatchInfo, old: JobState, now: float) -> JobState:
         job=job,
         began_at=now,
         attempts=(*old.attempts, attempt),
+        keep=old.keep,
     )
 
 
@@ -58,13 +60,15 @@ def placed(old: JobState, host: str) -> JobState:
 
 def taken_back(old: JobState) -> JobState:
     """Return a job whose attempt did not begin as it waits again: as if it had never been taken."""
-    return JobState(index=old.index, title=old.title, matrix=old.matrix, attempts=old.attempts[:-1])
+    return JobState(
+        index=old.index, title=old.title, matrix=old.matrix, attempts=old.attempts[:-1], keep=old.keep
+    )
 
 
 def attempt_order(settings: Settings, info: BatchInfo, planned: Planned, state: JobState) -> NewVm:
     """Return the order that carries out a job's last attempt; InvalidInputError where its VM is not valid."""
     plan, attempt = planned.plan, state.attempts[-1]
-    pipeline = BATCH_JOB if plan.keep == "never" else BATCH_JOB_KEEP
+    pipeline = BATCH_JOB if keep_of(plan, state) == "never" else BATCH_JOB_KEEP
     return NewVm(
         vm=attempt.vm,
         job=attempt.job,
@@ -92,7 +96,7 @@ def vm_spec(settings: Settings, info: BatchInfo, planned: Planned, state: JobSta
     plan = planned.plan
     vm = {name: value for name, value in plan.vm.model_dump().items() if value is not None}
     vm |= vm_of(plan, planned.jobs[state.index])
-    keep_s = 0.0 if plan.keep == "never" else plan.keep_ttl_s
+    keep_s = 0.0 if keep_of(plan, state) == "never" else plan.keep_ttl_s
     return wanted_spec(
         settings,
         state.vm_name or "job",

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def debug(ctx: typer.Context, batch: BatchRef, job: BatchJob) -> int:
-    """Open a shell in a job's VM, in the job's directory, with its environment.
+    """Open a shell in a job's VM, where the job was.
+
+    It begins in the job's directory, with its environment, secrets included.
 
     The VM of a job that has ended is there where the plan said `keep: on-failure` or `keep: always`, until
     its time is over; `banger vm delete` removes it sooner. A job that is at work can be looked into as well.

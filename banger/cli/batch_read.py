@@ -69,7 +69,13 @@ def status(
     if failed:
         jobs = [job for job in jobs if job.verdict not in (None, "passed")]
     if as_json:
-        print_json(batch_json(info) | {"jobs": [job.model_dump(mode="json") for job in jobs]})
+        print_json(
+            {
+                "batch": info.model_dump(mode="json"),
+                "jobs": [job.model_dump(mode="json") for job in jobs],
+                "exit_code": exit_code_of(info),
+            }
+        )
         return 0
     typer.echo(pairs(batch_facts(info)))
     if jobs:

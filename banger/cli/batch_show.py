@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from banger.cli import options
-from banger.cli.batch_read import batch_facts, batch_json
+from banger.cli.batch_read import batch_facts
 from banger.cli.batch_refs import BatchRef, SomeBatchJob, find_job
 from banger.cli.columns import columns, pairs, print_json
 from banger.cli.failure import printable
@@ -53,7 +53,7 @@ def _show_batch(info: BatchInfo, plan: Plan, *, as_json: bool) -> None:
     from banger.batch.plan_text import plan_yaml
 
     if as_json:
-        print_json(batch_json(info) | {"plan": plan.model_dump(mode="json")})
+        print_json({"batch": info.model_dump(mode="json"), "plan": plan.model_dump(mode="json")})
         return
     # As comments, so that the whole of it is a plan.
     facts = "\n".join(f"# {line}" for line in pairs(batch_facts(info)).splitlines())
@@ -69,9 +69,12 @@ def _show_job(farm: Farm, info: BatchInfo, plan: Plan, job: JobState, *, as_json
         events = {number: [one.model_dump(mode="json") for one in told] for number, told in timelines.items()}
         variables = {name: value for name, value in job_env(plan, planned).items() if name not in plan.env}
         print_json(
-            {"batch": info.id, "image_id": info.image_id}
-            | job.model_dump(mode="json")
-            | {"variables": variables, "timelines": events}
+            {
+                "batch": info.model_dump(mode="json"),
+                "job": job.model_dump(mode="json"),
+                "variables": variables,
+                "timelines": events,
+            }
         )
         return
     typer.echo(pairs(_facts(farm, info, plan, planned, job)))
@@ -96,7 +99,7 @@ def _facts(
         ("State", describe(job)),
         ("Image", _image(info, plan, job)),
         ("Host", job.host or ""),
-        ("VM", _vm(farm, info, job)),
+        ("VM", _vm(farm, info, plan, job)),
         ("Commands", "\n".join((*plan.setup, *plan.run))),
         ("Variables", "\n".join(f"{name}={value}" for name, value in variables.items())),
     ]
@@ -117,7 +120,7 @@ def _image(info: BatchInfo, plan: Plan, job: JobState) -> str:
     return f"{name} ({info.image_id})" if name == plan.image and info.image_id else name
 
 
-def _vm(farm: Farm, info: BatchInfo, job: JobState) -> str:
+def _vm(farm: Farm, info: BatchInfo, plan: Plan, job: JobState) -> str:
     if job.vm is None:
         return ""
     named = f"{job.vm_name} ({job.vm})"
@@ -126,7 +129,8 @@ def _vm(farm: Farm, info: BatchInfo, job: JobState) -> str:
         return f"{named}, which is gone"
     if not job.vm_kept:
         return f"{named}, {record.state}"
-    left = f" for {format_duration(record.expires_at - time.time())} yet" if record.expires_at else ""
+    until = (job.ended_at or time.time()) + plan.keep_ttl_s
+    left = f" for {format_duration(max(0.0, until - time.time()))} yet"
     return (
         f"{named}, {record.state}, kept{left}\n`banger batch debug {info.id} {job.index}` opens a shell in it"
     )

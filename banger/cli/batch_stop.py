@@ -30,7 +30,7 @@ def cancel(
         bool, typer.Option("--wait/--no-wait", help="Wait until all of it has ended, or only ask.")
     ] = False,
 ) -> int:
-    """Stop a batch: what waits is not begun, what is at work is undone.
+    """Stop a batch, and undo what is at work.
 
     Jobs that have ended keep their verdicts, and what they left.
 
@@ -62,7 +62,9 @@ def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be forgotten.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> int:
-    """Forget batches that have ended, with their logs and artifacts, and delete VMs that they kept.
+    """Forget batches that have ended.
+
+    Their logs and artifacts go from all hosts, and VMs that they kept are deleted.
 
     A batch that has ended is forgotten after a week in any case.
 

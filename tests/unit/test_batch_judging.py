@@ -167,6 +167,15 @@ def test_a_vm_is_kept_as_the_plan_says_and_never_for_what_was_cancelled(
     assert {verdict for verdict in Verdict if keeps(keep, verdict)} == kept
 
 
+def test_a_vm_is_kept_where_who_ran_the_job_again_wanted_it_through_all_attempts() -> None:
+    wanted = plan(keep="never", retries={"infra": 1})
+    broken = after(going(keep=True), Outcome(Verdict.INFRA_ERROR), wanted, batch(), 5.0, vm_runs=True)
+    assert (broken.state, broken.keep) == ("waiting", True)
+    for verdict, kept in ((Verdict.PASSED, True), (Verdict.FAILED, True), (Verdict.CANCELLED, False)):
+        ended = after(going(keep=True), Outcome(verdict), wanted, batch(), 5.0, vm_runs=True)
+        assert ended.vm_kept is kept
+
+
 def test_a_vm_that_is_not_there_is_not_kept_and_one_that_is_tried_again_is_not_either() -> None:
     wanted = plan(keep="always", retries={"infra": 1})
     for verdict, vm_runs, kept in ((FAILED, True, True), (FAILED, False, False), (INFRA, True, False)):

@@ -108,6 +108,15 @@ def test_the_order_says_which_stages_there_are(
     assert (ref.uploads, ref.collects) == (uploads, collects)
 
 
+def test_who_runs_a_job_again_may_keep_its_vm_whatever_the_plan_says(settings: Settings) -> None:
+    wanted = plan(timeout_s=100, keep="never", keep_ttl_s=500)
+    old = waiting(wanted).model_copy(update={"keep": True})
+    state = begun(batch(), old, 1.0)
+    order = attempt_order(settings, batch(), Planned.of(wanted), state)
+    assert (order.pipeline, order.spec.ttl_s) == ("batch-keep", 1800 + 100 + 500)
+    assert taken_back(state) == old
+
+
 def test_the_longest_plan_can_be_ordered(settings: Settings) -> None:
     wanted = plan(timeout_s=Plan.model_fields["timeout_s"].metadata[1].le)
     order = attempt_order(settings, batch(), Planned.of(wanted), begun(batch(), waiting(wanted), 1.0))
