@@ -19,7 +19,7 @@ from typing import Protocol, TypeVar
 
 from banger.batch.files import ARTIFACT_BOUNDS, JUNIT_BOUNDS, job_directory, unpack_files
 from banger.batch.files_left import FileName, Piece
-from banger.batch.joblog import read_lines
+from banger.batch.joblog import read_lines, shown_line
 from banger.batch.merged import JobFiles, merge
 from banger.batch.outputs import Outputs
 from banger.batch.patience import patiently
@@ -264,4 +264,4 @@ def _end_of(path: Path) -> bytes:
 
 
 def _last_lines(data: bytes) -> tuple[str, ...]:
-    return tuple(line.text for line in read_lines(data))[-TAIL_LINES:]
+    return tuple(shown_line(line.text) for line in read_lines(data))[-TAIL_LINES:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from statistics import median
 
@@ -21,12 +22,15 @@ class Board:
         self.info = info
         self.jobs = {job.index: job for job in jobs}
         self.away = False
+        self._counts = Counter(_phase(job) for job in self.jobs.values())
         self._past = past
         self._past_of_jobs = [seconds for what, seconds in past.items() if what.startswith(_TIME_OF_JOB)]
         self._stages: dict[str, str] = {}
 
     def take(self, job: JobState) -> None:
         """Note a job's new state."""
+        self._counts[_phase(self.jobs[job.index])] -= 1
+        self._counts[_phase(job)] += 1
         self.jobs[job.index] = job
 
     def event(self, event: Event) -> None:
@@ -44,7 +48,7 @@ class Board:
     @property
     def done(self) -> int:
         """How many jobs have ended."""
-        return sum(job.state == "ended" for job in self.jobs.values())
+        return sum(self._counts[verdict] for verdict in Verdict)
 
     def stage(self, job: JobState) -> str:
         """Return the stage that a job is in; "" where that is not known."""
@@ -64,10 +68,7 @@ class Board:
 
     def counts(self) -> dict[str, int]:
         """Return how many jobs are waiting, at work, or have ended with each verdict."""
-        counts = dict.fromkeys(("waiting", "at work", *Verdict), 0)
-        for job in self.jobs.values():
-            counts[_phase(job)] += 1
-        return counts
+        return {phase: self._counts[phase] for phase in ("waiting", "at work", *Verdict)}
 
     def left_s(self, job: JobState, now: float) -> float | None:
         """Return how long a job that is at work will go on, by what it took in the past; None: unknown."""

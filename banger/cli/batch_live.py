@@ -44,6 +44,8 @@ def rows(board: Board, room: int) -> list[JobState]:
 class BatchLive:
     """Shows a batch in place. What it shows last stays on the screen where all of its jobs fit."""
 
+    stages = True
+
     def __init__(self, board: Board, clock: Clock, console: Console | None = None) -> None:
         self._board = board
         self._clock = clock

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 import time
 from typing import TYPE_CHECKING
 
 import typer
 
 from banger.batch.annotations import github_fence
-from banger.batch.joblog import read_lines
+from banger.batch.joblog import read_lines, shown_line
 from banger.contracts.errors import NotFoundError, UnavailableError
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ class JobOutput:
         if fence:
             typer.echo(fence[0], err=self._err)
         for line in read_lines(piece.data[:whole]):
-            typer.echo(line.text if line.stream != "note" else f"banger: {line.text}", err=self._err)
+            text = shown_line(line.text, colours=sys.stdout.isatty())
+            typer.echo(f"banger: {text}" if line.stream == "note" else text, err=self._err)
         if fence:
             typer.echo(fence[1], err=self._err)
         return True

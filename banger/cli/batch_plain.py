@@ -22,7 +22,9 @@ _SILENCE_S = 60.0  # CI systems end what says nothing for long
 
 
 class BatchPlain:
-    """Prints lines. Without ``starts`` there are none for jobs that begin."""
+    """Prints lines. Without ``starts`` there are none but for jobs that did not pass."""
+
+    stages = False
 
     def __init__(self, board: Board, clock: Clock, *, starts: bool = True) -> None:
         self._board = board

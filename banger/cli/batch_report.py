@@ -18,6 +18,7 @@ from banger.batch.annotations import (
     on_gitlab,
     step_summary_file,
 )
+from banger.batch.joblog import shown_line
 from banger.batch.state import Verdict
 from banger.batch.summary import render_summary
 from banger.batch.verdict import CANCELLED, INFRASTRUCTURE, describe, exit_code, headline, took_s
@@ -52,7 +53,7 @@ def report(
         _tell(said, info, job, ending)
     if len(wrong) > MAX_TOLD:
         said.line("")
-        said.line(f"… and {len(wrong) - MAX_TOLD} more: banger batch status {info.id}")
+        said.line(f"… and {len(wrong) - MAX_TOLD} more: banger batch status {info.id} --failed")
     if ending.left:
         said.note("fetching files of the last jobs")
     problems, notes = ending.write(info, jobs)
@@ -133,7 +134,8 @@ def _quote(said: _Said, tail: Sequence[str] | None) -> None:
     fence = github_fence(os.environ, secrets.token_hex(16))
     if fence:
         said.raw(fence[0])
-    for text in tail:
+    for line in tail:
+        text = shown_line(line, colours=False)
         said.line(f"  | {text if len(text) <= _MAX_LINE else text[:_MAX_LINE] + '…'}")
     if fence:
         said.raw(fence[1])

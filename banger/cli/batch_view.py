@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 class BatchView(Protocol):
     """Shows a board while the block is entered."""
 
+    @property
+    def stages(self) -> bool:
+        """Whether it is told which stages jobs are in."""
+
     def __enter__(self) -> Self:
         """Begin to show."""
 

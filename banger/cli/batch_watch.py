@@ -147,7 +147,8 @@ class _Watch:
     def _stages(self) -> Iterator[None]:
         """Have the farm's events noted on the board, as long as the block lasts."""
         over = threading.Event()
-        threading.Thread(target=self._note_stages, args=(over,), daemon=True).start()
+        if self._view.stages:
+            threading.Thread(target=self._note_stages, args=(over,), daemon=True).start()
         try:
             yield
         finally:
