@@ -154,11 +154,8 @@ class Batcher:
     def _retry(self, order: RetryBatch) -> None:
         plan = self._batches.plan(order.batch)
         deadline_at = self._farmhand.records.now() + plan.batch_timeout_s
-        ended = [
-            job
-            for index in sorted(set(order.indexes))
-            if (job := self._batches.job(order.batch, index)).state == "ended"
-        ]
+        jobs = [self._batches.job(order.batch, index) for index in sorted(order.attempts)]
+        ended = [job for job in jobs if job.state == "ended" and job.attempt == order.attempts[job.index]]
         refused = []
         for old in ended:
             new = JobState(

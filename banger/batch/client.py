@@ -36,8 +36,10 @@ from banger.contracts.queues import BATCH, CONTROL, FETCH
 from banger.settings import Settings
 
 Send = Callable[[str, str, dict[str, Any]], None]
+_Order = SubmitBatch | CancelBatch | RetryBatch | ForgetBatch
 
 _ACCEPTED_S = 30.0
+_SEND_AGAIN_S = 8.0
 _POLL_S = 0.02
 _BLOCK_MS = 500
 
@@ -81,8 +83,8 @@ class BatchClient:
                 with self._leave(secrets_left(self._settings.paths, batch), left) as file:
                     file.write(json.dumps(secrets).encode())
             order = SubmitBatch(batch=batch, plan=plan, home=self._settings.host)
-            self._order(order.model_dump(mode="json"))
-            return self._accepted(batch)
+            self._order_until(order, "0", lambda: self.store.get(batch) is not None)
+            return self.store.find(batch)
         except UnavailableError:
             raise  # it may be accepted yet
         except BaseException:
@@ -114,19 +116,6 @@ class BatchClient:
             ) from None
         left.append(path)
         return os.fdopen(descriptor, "wb")
-
-    def _accepted(self, batch: str) -> BatchInfo:
-        deadline = time.monotonic() + _ACCEPTED_S
-        while (info := self.store.get(batch)) is None:
-            self._raise_refusal(batch, "0")
-            if time.monotonic() > deadline:
-                raise UnavailableError(
-                    "no worker has taken the batch yet",
-                    details=f"batch {batch} is begun when one is there",
-                    resolution=LOOK,
-                )
-            time.sleep(_POLL_S)
-        return info
 
     def _raise_refusal(self, batch: str, after: str) -> None:
         for _, fields in self._redis.xrange(batch_events_key(batch), min=f"({after}"):
@@ -184,7 +173,8 @@ class BatchClient:
             raise ConflictError(
                 f"batch {info.id} has ended already", resolution=f"`banger batch status {info.id}` tells how."
             )
-        self._order(CancelBatch(batch=info.id, reason=reason).model_dump(mode="json"))
+        order = CancelBatch(batch=info.id, reason=reason)
+        self._order_until(order, self.store.last_event(info.id), lambda: self._state_of(info.id) != "running")
 
     def retry(
         self,
@@ -212,10 +202,13 @@ class BatchClient:
                 )
         if plan.secrets:
             self._leave_secrets(info, plan, os.environ if environment is None else environment)
-        after = self.store.last_event(info.id)
-        order = RetryBatch(batch=info.id, indexes=tuple(indexes), keep=keep)
-        self._order(order.model_dump(mode="json"))
-        self._taken_up(info.id, ended[-1:], after)
+        order = RetryBatch(batch=info.id, attempts={job.index: job.attempt for job in ended}, keep=keep)
+        last = ended[-1] if ended else None
+        self._order_until(
+            order,
+            self.store.last_event(info.id),
+            lambda: last is None or self.store.job(info.id, last.index) != last,
+        )
 
     def _leave_secrets(self, info: BatchInfo, plan: Plan, environment: Mapping[str, str]) -> None:
         if info.host != (here := self._settings.host):
@@ -230,19 +223,6 @@ class BatchClient:
         with self._leave(place, []) as file:
             file.write(json.dumps(secrets).encode())
 
-    def _taken_up(self, batch: str, ended: Sequence[JobState], after: str) -> None:
-        """Wait until jobs that had ended have not any more."""
-        deadline = time.monotonic() + _ACCEPTED_S
-        while any(self.store.job(batch, job.index) == job for job in ended):
-            self._raise_refusal(batch, after)
-            if time.monotonic() > deadline:
-                raise UnavailableError(
-                    "no worker has taken the order yet",
-                    details=f"what was asked of batch {batch} is done when one is there",
-                    resolution=LOOK,
-                )
-            time.sleep(_POLL_S)
-
     def forget(self, batch: str) -> None:
         """Remove a batch that has ended, and what its jobs left. ConflictError for one that has not."""
         info = self.store.find(batch)
@@ -250,7 +230,32 @@ class BatchClient:
             raise ConflictError(
                 f"batch {info.id} has not ended", resolution=f"`banger batch cancel {info.id}` first."
             )
-        self._order(ForgetBatch(batch=info.id).model_dump(mode="json"))
+        after = self.store.last_event(info.id)
+        self._order_until(ForgetBatch(batch=info.id), after, lambda: self._state_of(info.id) is None)
+
+    def _state_of(self, batch: str) -> str | None:
+        info = self.store.get(batch)
+        return info.state if info else None
+
+    def _order_until(self, order: _Order, after: str, done: Callable[[], bool]) -> None:
+        """Order it, again while nothing comes of it: a message can be lost with the worker that took it.
+
+        It has one effect at most. Raises what refuses it, on the batch's events ``after`` that one.
+        """
+        deadline, sent = time.monotonic() + _ACCEPTED_S, float("-inf")
+        while not done():
+            self._raise_refusal(order.batch, after)
+            now = time.monotonic()
+            if now > deadline:
+                raise UnavailableError(
+                    "no worker has taken the order yet",
+                    details=f"what was asked of batch {order.batch} is done when one is there",
+                    resolution=LOOK,
+                )
+            if now - sent > _SEND_AGAIN_S:
+                self._order(order.model_dump(mode="json"))
+                sent = now
+            time.sleep(_POLL_S)
 
     def _order(self, payload: dict[str, Any]) -> None:
         self._send(BATCH, CONTROL, payload)

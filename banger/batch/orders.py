@@ -37,14 +37,16 @@ class CancelBatch(Frozen):
 
 
 class RetryBatch(Frozen):
-    """Let jobs of a batch, which have ended, wait once more; those that have not are passed over.
+    """Let jobs of a batch, which have ended, wait once more.
 
-    ``keep``: their VMs stay however they end, whatever the plan says.
+    ``attempts``: the number of their last attempt, by their index. A job that has not ended, or has had
+    another since, is passed over: the order may come twice. ``keep``: their VMs stay however they end,
+    whatever the plan says.
     """
 
     do: Literal["retry"] = "retry"
     batch: BatchId
-    indexes: Annotated[tuple[JobIndex, ...], Field(max_length=MAX_JOBS)]
+    attempts: Annotated[dict[JobIndex, Annotated[int, Field(ge=0)]], Field(max_length=MAX_JOBS)]
     keep: bool = False
 
 

@@ -154,11 +154,35 @@ class PlayedBatches(BatchClient):
         self.host = PlayedHost()
         self._fetcher = self.host  # type: ignore[assignment]
         self.orders: list[Mapping[str, Any]] = []
-        self.obeyed: Callable[[Mapping[str, Any]], None] = lambda _order: None
+        self.obeyed: Callable[[Mapping[str, Any]], None] = self._obey
 
     def _take(self, _task: str, _queue: str, payload: Mapping[str, Any]) -> None:
         self.orders.append(payload)
         self.obeyed(payload)
+
+    def _obey(self, order: Mapping[str, Any]) -> None:
+        """Do as a worker does."""
+        store, batch = self.store, order["batch"]
+        match order["do"]:
+            case "cancel":
+                store.known = [
+                    one.model_copy(update={"state": "cancelling"}) if one.id == batch else one
+                    for one in store.known
+                ]
+            case "forget":
+                store.known = [one for one in store.known if one.id != batch]
+            case "retry":
+                store.states[batch] = [
+                    one.model_copy(update={"state": "waiting", "verdict": None})
+                    if one.index in again_of(order)
+                    else one
+                    for one in store.states[batch]
+                ]
+
+
+def again_of(order: Mapping[str, Any]) -> list[int]:
+    """Return the indexes of the jobs that are to run again."""
+    return [int(index) for index in order["attempts"]]
 
 
 def batch_session(tmp_path: Any, *jobs: JobState, of: Plan | None = None, **changes: Any) -> Session:

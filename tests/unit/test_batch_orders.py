@@ -24,7 +24,7 @@ FETCH = {"answer": JOB, "batch": BATCH, "file": "output.log"}
     [
         SubmitBatch(batch=BATCH, plan=plan(secrets={"TOKEN": {"env": "TOKEN"}}), home="here"),
         CancelBatch(batch=BATCH, reason="no more"),
-        RetryBatch(batch=BATCH, indexes=(0, 1, 2)),
+        RetryBatch(batch=BATCH, attempts={0: 1, 1: 0, 9: 3}),
         ForgetBatch(batch=BATCH),
     ],
 )
@@ -48,10 +48,10 @@ def test_an_order_is_understood_as_it_was_meant(order: Any) -> None:
         SUBMIT | {"plan": SUBMIT["plan"] | {"workdir": "/etc"}},  # type: ignore[operator]
         SUBMIT | {"plan": SUBMIT["plan"] | {"timeout_s": 1e9}},  # type: ignore[operator]
         {"do": "cancel", "batch": BATCH, "reason": "x" * 201},
-        {"do": "retry", "batch": BATCH, "indexes": list(range(MAX_JOBS + 1))},
-        {"do": "retry", "batch": BATCH, "indexes": [-1]},
-        {"do": "retry", "batch": BATCH, "indexes": [MAX_JOBS]},
-        {"do": "retry", "batch": BATCH, "indexes": ["../1"]},
+        {"do": "retry", "batch": BATCH, "attempts": [0]},
+        {"do": "retry", "batch": BATCH, "attempts": {"-1": 1}},
+        {"do": "retry", "batch": BATCH, "attempts": {MAX_JOBS: 1}},
+        {"do": "retry", "batch": BATCH, "attempts": {"../1": 1}},
         {"do": "forget", "batch": "*"},
         {"do": "forget", "batch": BATCH, "also": "all"},
     ],

@@ -5,12 +5,11 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from played_batches import BATCH, PlayedBatches, batch_session, batches_of, job, passed, plan
+from played_batches import BATCH, again_of, batch_session, batches_of, job, passed, plan
 
 from banger.batch import client
 from banger.cli import batch_watch, main
@@ -19,7 +18,7 @@ from banger.cli.session import Session
 
 @pytest.fixture
 def made(tmp_path: Path) -> Session:
-    made = batch_session(
+    return batch_session(
         tmp_path,
         passed(0),
         job(1),
@@ -27,16 +26,6 @@ def made(tmp_path: Path) -> Session:
         job(3, verdict="timed_out"),
         job(4, verdict="cancelled"),
     )
-    batches_of(made).obeyed = lambda order: _let_wait(batches_of(made), order)
-    return made
-
-
-def _let_wait(batches: PlayedBatches, order: Mapping[str, Any]) -> None:
-    """Do as a worker does."""
-    batches.store.states[BATCH] = [
-        one.model_copy(update={"state": "waiting", "verdict": None}) if one.index in order["indexes"] else one
-        for one in batches.store.states[BATCH]
-    ]
 
 
 @pytest.mark.parametrize(("words", "indexes"), [([], [1, 2, 3, 4]), (["--failed"], [1, 3])])
@@ -45,7 +34,7 @@ def test_retry_takes_what_did_not_pass(
 ) -> None:
     assert main(["batch", "retry", "last", "--detach", *words], made) == 0
     assert capsys.readouterr().out == f"{BATCH}: {len(indexes)} jobs run again\n"
-    assert [(one["do"], list(one["indexes"]), one["keep"]) for one in batches_of(made).orders] == [
+    assert [(one["do"], again_of(one), one["keep"]) for one in batches_of(made).orders] == [
         ("retry", indexes, False)
     ]
 
@@ -62,7 +51,7 @@ def test_rerun_takes_one_even_if_it_passed_and_shows_what_it_prints(
     monkeypatch.setattr(batch_watch, "watch", watch)
     assert main(["batch", "rerun", "last", "0", "--keep"], made) == 1
     assert capsys.readouterr().err == f"{BATCH}: job 0 runs again\n"
-    assert (batches_of(made).orders[0]["indexes"], batches_of(made).orders[0]["keep"]) == ([0], True)
+    assert (again_of(batches_of(made).orders[0]), batches_of(made).orders[0]["keep"]) == ([0], True)
     assert watched == [("waiting", False, batch_watch.Shown(follow=0))]
 
 
