@@ -22,6 +22,7 @@ from report import as_json, failures_text, matrix_text
 def main() -> int:
     """Run what was asked for and print what came of it."""
     options = _options()
+    chaos_run.end_well()
     started = time.monotonic()
 
     def say(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 import time
 import traceback
@@ -72,10 +73,18 @@ def run(
                 result.left += schedule.wrong
                 if logs:
                     shutil.copytree(farm.box.settings.state_dir / "logs", logs, dirs_exist_ok=True)
+    except KeyboardInterrupt:
+        result.left.append("the run was interrupted")
     except Exception:
         say(traceback.format_exc())
         result.left += ["the run broke off:", *traceback.format_exc().splitlines()]
     return result
+
+
+def end_well() -> None:
+    """Let this process end by a signal with everything taken down that it has brought up."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
 
 
 def say_since(began: float, text: str) -> None:

@@ -100,7 +100,7 @@ class Matrix:
             while queue:
                 # One that was not reached waited for another's lock: it goes first, and soon alone.
                 tried = queue[0][1]
-                tries = dict(queue[: max(1, size // tried)])
+                tries = dict(queue[: max(1, size // tried) if tried <= _TRIES // 2 else 1])
                 del queue[: len(tries)]
                 again = self._kill(list(tries), last=tried >= _TRIES)
                 queue[:0] = [(cell, tries[cell] + 1) for cell in again]

@@ -39,4 +39,5 @@ def _one(share: Share, began: float, *, logs: Path | None, asked: dict[str, Any]
     def say(text: str) -> None:
         chaos_run.say_since(began, f"farm {share.number}: {text}")
 
+    chaos_run.end_well()
     return chaos_run.run(logs=logs, say=say, share=share, **asked)

@@ -178,8 +178,14 @@ def _keys(box: Box) -> Iterator[str]:
 
 
 def redeliver(box: Box) -> bool:
-    """Let Redis deliver now what killed workers had taken; tell whether there is nothing left of it."""
+    """Let Redis deliver now what killed workers had taken; tell whether there is nothing left of it.
+
+    One that is killed while it delivers again keeps others from that for 300 s more, by a key with that time
+    to live.
+    """
     client: Any = box.admin.redis
+    for key in client.scan_iter(match="banger.unacked.*_mutex"):
+        client.delete(key)
     left = sum(client.hlen(key) for key in client.scan_iter(match="banger.unacked.*", _type="hash"))
     for key in client.scan_iter(match="banger.unacked.*_index"):
         for tag, at in client.zrange(key, 0, -1, withscores=True):
