@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _REFRESHES_A_SECOND = 4  # guests that boot under emulation need the processor more than we do
 _OTHER_LINES = 5  # of the screen, beside the rows: two of head, the heading, one of foot, the cursor's
 _BAR_WIDTH = 30
+_WHAT_WIDTH = 40
 _STYLES = {
     Verdict.PASSED: "green",
     Verdict.FAILED: "bold red",
@@ -118,17 +119,17 @@ class BatchLive:
     def _table(self, shown: Sequence[JobState], now: float) -> list[RenderableType]:
         if not shown:
             return []
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
-        for heading, justify, ratio in (
-            ("JOB", "right", None),
-            ("WHAT", "left", None),
-            ("HOST", "left", None),
-            ("STATE", "left", None),
-            ("TRY", "right", None),
-            ("TIME", "right", None),
-            ("LEFT", "right", None),
-        ):
-            table.add_column(heading, justify=justify, ratio=ratio, no_wrap=True, overflow="ellipsis")  # type: ignore[arg-type]
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", show_edge=False, expand=True)
+        for heading in ("JOB", "WHAT", "HOST", "TRY", "TIME", "LEFT", "STATE"):
+            table.add_column(
+                heading,
+                justify="left" if heading in ("WHAT", "HOST", "STATE") else "right",
+                # How a job ended may be long: it has what the others leave.
+                ratio=1 if heading == "STATE" else None,
+                max_width=_WHAT_WIDTH if heading == "WHAT" else None,
+                no_wrap=True,
+                overflow="ellipsis",
+            )
         for job in shown:
             table.add_row(*self._cells(job, now))
         return [table]
@@ -142,10 +143,10 @@ class BatchLive:
             str(job.index),
             Text(printable(job.title)),
             job.host or "",
-            self._state(job),
             str(job.attempt) if job.attempt > 1 else "",
             "" if elapsed is None else format_duration(elapsed),
             Text("" if left_s is None else _roughly(left_s), "dim"),
+            self._state(job),
         )
 
     def _state(self, job: JobState) -> Text:
