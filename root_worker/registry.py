@@ -63,6 +63,8 @@ class Registry:
         """
         with self.locked():
             known = self.get(vm_id)
+            if known is None:  # of an entry that never came to be
+                self._file(vm_id).with_suffix(".new").unlink(missing_ok=True)
             return self._changed(known, known.advanced(generation)) if known else None
 
     def update(self, vm_id: str, room: tuple[int, int] | None = None, /, **changes: object) -> Entry:

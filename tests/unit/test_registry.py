@@ -54,6 +54,16 @@ def test_what_a_full_disk_left_of_an_entry_goes_with_it(registry: Registry, tmp_
     assert not left.exists()
 
 
+def test_what_was_left_of_an_entry_that_never_came_to_be_goes_with_the_first_undo(
+    registry: Registry, tmp_path: Path
+) -> None:
+    registry.admit(A, 1)
+    (file,) = tmp_path.rglob(f"{A}.json")
+    left = file.rename(file.with_suffix(".new"))  # as a worker leaves it that is killed before the rename
+    assert registry.fence(A, 1) is None
+    assert not left.exists()
+
+
 def test_only_admitted_vms_are_changed(registry: Registry) -> None:
     with pytest.raises(PolicyError, match="not in root's registry"):
         registry.update(A, disk_backend="file")
