@@ -250,7 +250,8 @@ def _shared_directory() -> Iterator[Path]:
     try:
         yield root
     finally:
-        subprocess.run(["umount", root], check=True)
+        # Lazily: a mount namespace that somebody has made meanwhile may have a copy of what was mounted here.
+        subprocess.run(["umount", "--lazy", root], check=True)
         shutil.rmtree(root)
 
 
