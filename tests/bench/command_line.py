@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 from statistics import median
 
-from banger.embedded.services import settings_environment
 from tests.bench.own_farm import Bench
 from tests.bench.report import Line, spread
 
+BANGER = Path(sys.prefix) / "bin/banger"
 _ROUNDS = 10
 _COMMANDS = ((("--help",), 250), (("vm", "list"), 400))
 
 
 def measure(bench: Bench) -> list[Line]:
     """Run each command several times, after one that is not counted."""
-    environment = dict(os.environ) | settings_environment(bench.farm.settings)
+    environment = bench.environment
     lines = []
     for words, target_ms in _COMMANDS:
         _run(words, environment)
@@ -38,7 +37,6 @@ def measure(bench: Bench) -> list[Line]:
 
 
 def _run(words: tuple[str, ...], environment: dict[str, str]) -> float:
-    banger = Path(sys.prefix) / "bin/banger"
     started = time.perf_counter()
-    subprocess.run((banger, *words), env=environment, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run((BANGER, *words), env=environment, stdout=subprocess.DEVNULL, check=True)
     return (time.perf_counter() - started) * 1000

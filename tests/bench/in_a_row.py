@@ -25,11 +25,11 @@ from workers.host import StageContext, WorkHost
 from workers.intents import make_directory
 from workers.stages import EFFECTS as WORK_EFFECTS
 
-_SLOT = 200  # the farm leases from the other end
+FIRST_SLOT = 200  # the farm leases from the other end
 
 
 class InARow:
-    """A host like the farm's beside it, on the same file system and bridge. One VM at a time."""
+    """A host like the farm's beside it, on the same file system and bridge. One VM at a time in a slot."""
 
     def __init__(self, settings: Settings, state: Path) -> None:
         policy = Policy(
@@ -48,7 +48,7 @@ class InARow:
             WorkHost(policy.host, policy.paths, policy.network, policy.uid_base, settings.disk_backend)
         )
 
-    def plan(self, image: ImageManifest) -> dict[str, StageCall]:
+    def plan(self, image: ImageManifest, slot: int = FIRST_SLOT) -> dict[str, StageCall]:
         """Return the calls that create a VM, by stage, in order, as its begin leaves it."""
         record = Record(
             id=new_id(),
@@ -56,7 +56,7 @@ class InARow:
             state=State.CREATING,
             generation=1,
             host=self.settings.host,
-            slot=_SLOT,
+            slot=slot,
             image=image.id,
             kernel=image.kernel,
             spec=VmSpec(name="row", image=image.id),

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+import pytest
+
 from banger.embedded import control, vmm_root
+from banger.embedded.plan import Plan
+from banger.embedded.services import settings_environment
 from banger.farm import Farm
 from banger.images.manifest import ImageManifest
 from banger.settings import Settings, load_settings
@@ -19,6 +24,7 @@ from tests.bench.in_a_row import InARow
 
 _FILE_SYSTEM_BYTES = 24 * 1024**3  # sparse; the 8 GiB image is all there, its clones share its blocks
 _DEADLINE_S = 60
+GROWN = {"small": 256, "large": 8192}  # MiB
 
 
 class Bench(NamedTuple):
@@ -28,10 +34,29 @@ class Bench(NamedTuple):
     row: InARow
     images: dict[str, ImageManifest]
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a banger command needs to find this farm."""
+        return dict(os.environ) | settings_environment(self.farm.settings)
+
+
+def as_planned(plan: Plan, _ground: Path) -> Plan:
+    """Change nothing."""
+    return plan
+
 
 @contextmanager
-def running(say: Callable[[str], None]) -> Iterator[Bench]:
-    """Start the farm and yield it; stop it and remove everything afterwards."""
+def running(
+    say: Callable[[str], None],
+    *,
+    grown: Mapping[str, int] = GROWN,
+    change: Callable[[Plan, Path], Plan] = as_planned,
+) -> Iterator[Bench]:
+    """Start the farm and yield it; stop it and remove everything afterwards.
+
+    ``grown``: images that are made of the micro one, by name, with their sizes in MiB. ``change`` makes the
+    plan that is carried out of the farm's own, and a directory for what its services need.
+    """
     installed = load_settings()
     with TemporaryDirectory(prefix="banger-bench-", dir="/var/tmp") as ground, _xfs(Path(ground)) as disk:
         settings = load_settings(
@@ -43,17 +68,25 @@ def running(say: Callable[[str], None]) -> Iterator[Bench]:
             owner="root",
             disk_backend="reflink",
         )
-        say("copying the micro image, making two of 256 MiB and 8 GiB from it")
+        made = "".join(f", growing one to {size_mib} MiB" for size_mib in grown.values())
+        say(f"copying the micro image{made}")
         micro = copy_store(installed.paths, settings.paths, "micro")
         images = {"micro": micro}
-        for name, size_mib in (("small", 256), ("large", 8192)):
+        for name, size_mib in grown.items():
             images[name] = resized(settings.paths, micro, name, size_mib)
         say("starting the farm")
-        control.up(settings)
+        _up(settings, lambda plan: change(plan, Path(ground)))
         try:
             yield Bench(Farm(settings), _row(settings, disk / "row"), images)
         finally:
             control.down(settings)
+
+
+def _up(settings: Settings, change: Callable[[Plan], Plan]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        planned = control.farm_plan
+        patch.setattr(control, "farm_plan", lambda *given: change(planned(*given)))
+        control.up(settings)
 
 
 def _row(settings: Settings, state: Path) -> InARow:

@@ -1,0 +1,126 @@
+"""Number 6: jobs of ``true`` in guests, through ``banger batch run``, and by a plain shell script.
+
+The script (``by_hand.sh``) starts the same QEMU command lines on clones of the same disks, as many at once.
+It is spared what the farm does for each VM anew: taps are made, and guests' files written, beforehand.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from banger.contracts import qemu
+from banger.contracts.qemu import Drive
+from banger.contracts.requests import LaunchRequest
+from banger.ssh import ssh_argv
+from root_worker.ops.accelerator import choose_accelerator
+from root_worker.ops.tap import open_tap
+from root_worker.vmm.jail import listen_qmp, locked, remove
+from tests.bench.command_line import BANGER
+from tests.bench.in_a_row import FIRST_SLOT
+from tests.bench.own_farm import Bench
+from tests.bench.report import Line
+
+JOBS = 40
+_PARALLEL = 4
+_TARGET = 1.15
+_DRIVES = (8, 9)  # the descriptors that the script opens for the system and the work disk
+_SCRIPT = Path(__file__).with_name("by_hand.sh")
+_PREPARED = ("admit", "overlay", "attach_system_disk", "patch_rootfs", "work_disk", "tap")
+
+
+def measure(bench: Bench, jobs: int = JOBS) -> list[Line]:
+    """Run so many jobs both ways, after as many as run at once of each that are not counted."""
+    for count in (_PARALLEL, jobs):
+        hand_s = _by_hand(bench, count)
+        farm_s = _by_batch(bench, count)
+    ratio = farm_s / hand_s
+    return [
+        Line(
+            f"6  batch of {jobs} guests, {_PARALLEL} at once",
+            f"{farm_s:.1f} s",
+            f"{hand_s:.1f} s by a script with xargs -P {_PARALLEL}",
+            ratio,
+            f"ratio <= {_TARGET:.2f}",
+            ratio <= _TARGET,
+        )
+    ]
+
+
+def _by_batch(bench: Bench, jobs: int) -> float:
+    limits = ("--count", str(jobs), "--max-parallel", str(_PARALLEL))
+    started = time.perf_counter()
+    subprocess.run(
+        (BANGER, "batch", "run", "--image", "micro", *limits, "--", "true"),
+        env=bench.environment,
+        check=True,
+        capture_output=True,
+    )
+    return time.perf_counter() - started
+
+
+def _by_hand(bench: Bench, jobs: int) -> float:
+    with (
+        TemporaryDirectory(prefix="by-hand-", dir=bench.farm.settings.state_dir) as directory,
+        ExitStack() as stack,
+    ):
+        ground, inherited = Path(directory), list[int]()
+        for number in range(_PARALLEL):
+            inherited += stack.enter_context(_prepared(bench, number, ground / str(number)))
+        started = time.perf_counter()
+        subprocess.run(
+            (_SCRIPT, str(jobs), str(_PARALLEL), str(ground)),
+            stdin=subprocess.DEVNULL,
+            pass_fds=inherited,
+            check=True,
+        )
+        return time.perf_counter() - started
+
+
+@contextmanager
+def _prepared(bench: Bench, number: int, directory: Path) -> Iterator[Sequence[int]]:
+    """Prepare what the script needs for one VM at a time; yield the descriptors that its QEMU inherits."""
+    row = bench.row
+    steps = row.plan(bench.images["micro"], FIRST_SLOT + number)
+    request = steps["launch"].parse_request()
+    assert isinstance(request, LaunchRequest)
+    paths, slot = row.host.paths, row.host.policy.slot(request.slot)
+    with ExitStack() as stack:
+        for stage in _PREPARED:
+            row.do(steps[stage])
+            stack.callback(partial(row.undo, steps[stage]))
+        jail = stack.enter_context(locked(paths, request.vm_id))
+        stack.callback(remove, jail)
+        tap_fd = open_tap(request.vm_id)
+        stack.callback(os.close, tap_fd)
+        listener = stack.enter_context(listen_qmp(jail))
+        kernel = paths.kernel(request.kernel)
+        machine = qemu.machine(
+            request,
+            slot.mac,
+            choose_accelerator(row.host).accelerator,
+            Path("/proc/cpuinfo").read_text(),
+            tuple(Drive(fd, block=False) for fd in _DRIVES),
+            tap_fd,
+            listener.fileno(),
+        )._replace(kernel=kernel / "vmlinux", initrd=kernel / "initrd.img")
+        directory.mkdir()
+        for disk, name in ((paths.overlay, "system.img"), (paths.work_disk, "work.ext4")):
+            shutil.copyfile(disk(request.vm_id), directory / name)
+        address = str(slot.address)
+        _write_command(directory / "qemu", qemu.argv(machine))
+        _write_command(directory / "ssh", ssh_argv(paths, request.vm_id, address, ("true",), dial_s=10))
+        (directory / "address").write_text(address)
+        yield tap_fd, listener.fileno()
+
+
+def _write_command(path: Path, argv: Sequence[str]) -> None:
+    path.write_text(f"exec {shlex.join(argv)}\n")

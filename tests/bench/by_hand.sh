@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# What somebody would type who had no farm: JOBS virtual machines, PARALLEL at once, `true` in each.
+#
+#   by_hand.sh JOBS PARALLEL GROUND
+#
+# GROUND has a directory for each of those that run at once (0, 1, …): prepared disks to clone, `system.img` and
+# `work.ext4`, the guest's `address`, and the command lines `qemu`, which wants the clones as descriptors 8 and
+# 9, and `ssh`.
+set -euo pipefail
+export GROUND=$3
+
+job() {
+    local slot=$GROUND/$SLOT here=$GROUND/$SLOT/job-$1 address vmm
+    mkdir "$here"
+    cp --reflink=auto "$slot/system.img" "$slot/work.ext4" "$here"
+    bash "$slot/qemu" 8<>"$here/system.img" 9<>"$here/work.ext4" </dev/null >"$here/console" 2>&1 &
+    vmm=$!
+    address=$(<"$slot/address")
+    # A packet that is lost before the guest listens is sent again after a second: do not wait for that.
+    until timeout 0.2 bash -c "exec 7<>/dev/tcp/$address/22" 2>"$here/last"; do sleep 0.03; done
+    until bash "$slot/ssh" 2>"$here/last"; do sleep 0.03; done
+    kill -KILL "$vmm"
+    wait "$vmm" 2>"$here/last" || true
+    rm -r "$here"
+}
+export -f job
+
+# shellcheck disable=SC2016  # expanded by the inner shells
+seq "$1" | xargs -P "$2" -n 1 --process-slot-var=SLOT bash -c 'job "$0"'
