@@ -7,6 +7,8 @@ its own (``scripts/bench``), with farms and images of its own on an XFS in a loo
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -40,6 +42,7 @@ class _Part(NamedTuple):
 def main() -> None:
     """Measure everything that is asked for, one after the other, and print one table."""
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: it was told to end"))  # and leaves nothing then
     say = Console(stderr=True).log
     real = (
         _Part("boot", "booting, through the farm and by hand", boot.measure),

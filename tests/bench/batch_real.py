@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -25,6 +24,7 @@ from root_worker.ops.accelerator import choose_accelerator
 from root_worker.ops.tap import open_tap
 from root_worker.vmm.jail import listen_qmp, locked, remove
 from tests.bench.command_line import BANGER
+from tests.bench.images import clone
 from tests.bench.in_a_row import FIRST_SLOT
 from tests.bench.own_farm import Bench
 from tests.bench.report import Line
@@ -38,8 +38,8 @@ _PREPARED = ("admit", "overlay", "attach_system_disk", "patch_rootfs", "work_dis
 
 
 def measure(bench: Bench, jobs: int = JOBS) -> list[Line]:
-    """Run so many jobs both ways, after as many as run at once of each that are not counted."""
-    for count in (_PARALLEL, jobs):
+    """Run so many jobs both ways, after one of each that is not counted."""
+    for count in (1, jobs):
         hand_s = _by_hand(bench, count)
         farm_s = _by_batch(bench, count)
     ratio = farm_s / hand_s
@@ -114,7 +114,7 @@ def _prepared(bench: Bench, number: int, directory: Path) -> Iterator[Sequence[i
         )._replace(kernel=kernel / "vmlinux", initrd=kernel / "initrd.img")
         directory.mkdir()
         for disk, name in ((paths.overlay, "system.img"), (paths.work_disk, "work.ext4")):
-            shutil.copyfile(disk(request.vm_id), directory / name)
+            clone(disk(request.vm_id), directory / name)
         address = str(slot.address)
         _write_command(directory / "qemu", qemu.argv(machine))
         _write_command(directory / "ssh", ssh_argv(paths, request.vm_id, address, ("true",), dial_s=10))

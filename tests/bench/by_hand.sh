@@ -10,7 +10,7 @@ set -euo pipefail
 export GROUND=$3
 
 job() {
-    local slot=$GROUND/$SLOT here=$GROUND/$SLOT/job-$1 address vmm
+    local slot=$GROUND/$1 here=$GROUND/$1/job-$2 address vmm
     mkdir "$here"
     cp --reflink=auto "$slot/system.img" "$slot/work.ext4" "$here"
     bash "$slot/qemu" 8<>"$here/system.img" 9<>"$here/work.ext4" </dev/null >"$here/console" 2>&1 &
@@ -26,4 +26,4 @@ job() {
 export -f job
 
 # shellcheck disable=SC2016  # expanded by the inner shells
-seq "$1" | xargs -P "$2" -n 1 --process-slot-var=SLOT bash -c 'job "$0"'
+seq "$1" | xargs -P "$2" -n 1 --process-slot-var=SLOT bash -c 'job "$SLOT" "$0"'

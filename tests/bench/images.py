@@ -18,8 +18,8 @@ def copy_store(source: HostPaths, target: HostPaths, image: str) -> ImageManifes
     """Copy an image and its kernel into another state directory."""
     manifest = Catalogue(source).resolve(image)
     with store.locked(target, wait_s=0, progress=print):
-        _copy(source.image(manifest.id), target.image(manifest.id))
-        _copy(source.kernel(manifest.kernel), target.kernel(manifest.kernel))
+        clone(source.image(manifest.id), target.image(manifest.id))
+        clone(source.kernel(manifest.kernel), target.kernel(manifest.kernel))
     return manifest
 
 
@@ -27,7 +27,7 @@ def resized(paths: HostPaths, base: ImageManifest, name: str, size_mib: int) -> 
     """Add an image whose root file system is the base's, grown to a size, with every block allocated."""
     with store.scratch(paths.images) as directory:
         rootfs = directory / "rootfs.ext4"
-        _copy(paths.rootfs(base.id), rootfs)
+        clone(paths.rootfs(base.id), rootfs)
         rootfs.chmod(0o600)
         with rootfs.open("r+b") as file:
             os.truncate(file.fileno(), size_mib * 1024 * 1024)
@@ -40,7 +40,8 @@ def resized(paths: HostPaths, base: ImageManifest, name: str, size_mib: int) -> 
     return manifest
 
 
-def _copy(source: Path, target: Path) -> None:
+def clone(source: Path, target: Path) -> None:
+    """Copy a file or a directory, sharing its blocks where the file system can."""
     run(
         (find_tool("cp"), "--archive", "--reflink=auto", str(source), str(target)),
         deadline_s=_DEADLINE_S,

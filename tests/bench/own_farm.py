@@ -80,6 +80,8 @@ def running(
             yield Bench(Farm(settings), _row(settings, disk / "row"), images)
         finally:
             control.down(settings)
+            for group in Path("/sys/fs/cgroup").glob(f"**/{settings.paths.cgroups}"):
+                group.rmdir()
 
 
 def _up(settings: Settings, change: Callable[[Plan], Plan]) -> None:
