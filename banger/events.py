@@ -42,7 +42,8 @@ class Event(BaseModel):
 
 def event_json(kind: str, vm_id: str, job: str, pipeline: str, **more: Any) -> str:
     """Return an event as the streams hold it."""
-    return json.dumps({"kind": kind, "vm": vm_id, "job": job, "pipeline": pipeline} | more)
+    event = {"kind": kind, "vm": vm_id, "job": job, "pipeline": pipeline} | more
+    return json.dumps(event, separators=(",", ":"))
 
 
 class Events:

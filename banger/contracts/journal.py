@@ -299,17 +299,16 @@ def _lease_ms(call: StageCall) -> int:
 
 
 def _event(call: StageCall, kind: str, **more: Any) -> str:
-    return json.dumps(
-        {
-            "kind": kind,
-            "vm": call.vm_id,
-            "job": call.job,
-            "pipeline": call.pipeline,
-            "stage": call.stage,
-            "direction": call.direction,
-            "unwinding": call.unwinding,
-            "host": call.host,
-            "queue": call.queue,
-        }
-        | more
-    )
+    """Return an event without what is so by default: there are forty of them in a VM's life."""
+    event: dict[str, Any] = {
+        "kind": kind,
+        "vm": call.vm_id,
+        "job": call.job,
+        "pipeline": call.pipeline,
+        "stage": call.stage,
+        "host": call.host,
+        "queue": call.queue,
+    }
+    event |= {"direction": call.direction} if call.direction != "do" else {}
+    event |= {"unwinding": True} if call.unwinding else {}
+    return json.dumps(event | more, separators=(",", ":"))

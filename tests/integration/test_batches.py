@@ -14,7 +14,7 @@ from banger.batch.judging import FAIL_FAST, TIMED_OUT
 from banger.batch.orders import RetryBatch, SubmitBatch
 from banger.batch.state import JobState, Verdict
 from banger.contracts.errors import CapacityError, ConflictError, NotFoundError
-from banger.contracts.journal import cancel_key
+from banger.contracts.journal import FARM_EVENTS, FARM_EVENTS_MAX, cancel_key, vm_events_key
 from banger.contracts.names import new_id
 from banger.contracts.queues import BATCH, CONTROL
 from banger.contracts.states import State
@@ -353,3 +353,22 @@ def test_fifty_jobs_get_their_verdict_though_both_workers_are_killed(farm: Batch
     assert any(job.attempt > 1 for job in jobs)  # what was at work was lost, and is not a test's failure
     eventually(lambda: not farm.box.traces(), ENDS_S)
     assert not farm.box.farm.list()
+
+
+# --- what it costs ---------------------------------------------------------------------------------------
+
+
+def test_a_job_costs_redis_twenty_kib_at_most(farm: BatchFarm) -> None:
+    """All keys together: the job's and its VM's, and its part of the batch's and of the farm's events."""
+    batch = farm.submit(count=12, max_parallel=6, artifacts=["*.txt"])
+    jobs = farm.ended(batch)
+    eventually(lambda: not farm.box.traces())
+    admin = farm.box.admin.redis
+    ours = {batch, *(job.vm for job in jobs), *(job.job for job in jobs)}
+    keys = [key for key in admin.scan_iter(match="banger:*", count=1000) if ours & {*key.split(":")}]
+    used = sum(admin.memory_usage(key, samples=0) for key in keys)
+    entry = admin.memory_usage(FARM_EVENTS, samples=0) / admin.xlen(FARM_EVENTS)
+    of_all = min(
+        FARM_EVENTS_MAX, 1000 * sum(admin.xlen(vm_events_key(job.vm or "")) for job in jobs) / len(jobs)
+    )
+    assert used / len(jobs) + entry * of_all / 1000 <= 20 * 1024
