@@ -17,6 +17,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from banger.batch_keys import answer_key, batch_events_key, batch_key
 from banger.connection import FarmRedis
 from banger.contracts.audit import audit_key
 from banger.contracts.broker import ROLES, Role, unacked_key, user_name
@@ -29,7 +30,7 @@ from banger.redis_roles import acl_rules, grants
 pytestmark = pytest.mark.integration
 
 HERE, THERE = "here", "there"
-VM, JOB = "a" * 12, "b" * 12
+VM, JOB, BATCH = "a" * 12, "b" * 12, "c" * 12
 PLANTED = "a message that is put into the queue it names"
 
 
@@ -131,6 +132,21 @@ FORBIDDEN: list[tuple[str, tuple[Role, ...], tuple[Any, ...]]] = [
     ),
     ("unsay what another's root has", ("root",), ("HSET", audit_key(THERE), "seq", "0")),
     ("forget the farm's events", ("cli", "worker", "root", "flower", "metrics"), ("DEL", FARM_EVENTS)),
+    ("change a batch", ("cli", "root", "flower", "metrics"), ("HSET", batch_key(BATCH), "state", "ended")),
+    (
+        "change a batch's job",
+        ("cli", "root", "flower", "metrics"),
+        ("HSET", f"{batch_key(BATCH)}:jobs", "0", "x"),
+    ),
+    ("forget a batch", ("cli", "root", "flower", "metrics"), ("DEL", batch_key(BATCH))),
+    (
+        "say what became of a batch",
+        ("cli", "root", "flower", "metrics"),
+        ("XADD", batch_events_key(BATCH), "*", "batch", "ended"),
+    ),
+    ("read a batch", ("root", "flower", "metrics"), ("HGETALL", batch_key(BATCH))),
+    ("answer with a piece of a file", ("cli", "root", "flower", "metrics"), ("SET", answer_key(JOB), "x")),
+    ("read such a piece", ("root", "flower", "metrics"), ("GET", answer_key(JOB))),
     ("run a script", ("cli", "flower", "metrics"), ("EVAL", "return 1", "0")),
     ("reach root's queue by a script", ("worker",), ("EVAL", DROP, "1", ROOTS)),
     ("reach it undeclared", ("worker",), ("EVAL", f"return redis.call('RPOP', '{ROOTS}')", "0")),
@@ -160,6 +176,12 @@ ALLOWED: list[tuple[Role, tuple[Any, ...]]] = [
     ("cli", ("SET", cancel_key(JOB), "1", "EX", "10")),
     ("cli", ("HGETALL", vm_key(VM))),
     ("cli", ("XRANGE", FARM_EVENTS, "-", "+")),
+    ("cli", ("HGETALL", batch_key(BATCH))),
+    ("cli", ("HMGET", f"{batch_key(BATCH)}:jobs", "0", "1")),
+    ("cli", ("XRANGE", batch_events_key(BATCH), "-", "+")),
+    ("cli", ("GET", answer_key(JOB))),
+    ("worker", ("EVAL", DROP, "1", batch_key(BATCH))),
+    ("worker", ("SET", answer_key(JOB), "x", "EX", "60")),
     ("worker", ("BRPOP", work_queue(HERE), CONTROL, "1")),
     ("worker", ("LPUSH", ROOTS, "ticket")),
     ("worker", ("EVAL", DROP, "1", vm_key(VM))),
