@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -16,6 +18,10 @@ from banger.contracts.errors import BangerError
 
 FAILED = 1
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+# At its end the interpreter looks for garbage among all that was ever imported: 0.17 s of the processor, for
+# what is freed with the process anyway. Who waits for a command's exit code has it without that.
+atexit.register(gc.freeze)
 
 
 def main(argv: Sequence[str] | None = None, session: Session | None = None) -> int:
