@@ -18,6 +18,7 @@ from banger.contracts.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from banger.batch.client import BatchClient
+    from banger.batch.files_left import Piece
     from banger.batch.joblog import LogLine
     from banger.batch.state import JobState
 
@@ -92,7 +93,9 @@ class _Log:
 
     def job(self) -> JobState:
         """Return how the job stands."""
-        return self._batches.store.job(self._batch, self._index)
+        from banger.batch.patience import patiently
+
+        return patiently(lambda: self._batches.store.job(self._batch, self._index))
 
     def over(self, job: JobState) -> bool:
         """Tell whether nothing comes any more."""
@@ -113,9 +116,14 @@ class _Log:
         yield from self._lines(job)
 
     def _lines(self, job: JobState) -> Iterator[LogLine]:
-        while True:
+        from banger.batch.patience import patiently
+
+        def ask() -> Piece:
             attempt = self._attempt or None
-            piece = self._batches.piece(job, self._batch, "output.log", self._offset, attempt=attempt)
+            return self._batches.piece(job, self._batch, "output.log", self._offset, attempt=attempt)
+
+        while True:
+            piece = patiently(ask)
             self.there |= piece.size is not None
             whole = piece.data.rfind(b"\n") + 1
             if not whole:

@@ -122,7 +122,7 @@ def batch_facts(info: BatchInfo) -> list[tuple[str, object]]:
         ("State", info.state),
         ("Image", f"{info.image} ({info.image_id})" if info.image_id else info.image),
         ("Submitted", f"{_when(info.created_at)} on {info.host}"),
-        ("Jobs", f"{info.done} of {info.total} ended; {headline(info)}"),
+        ("Jobs", headline(info)),
     ]
     if info.state == "ended":
         took = format_duration((info.ended_at or info.created_at) - info.created_at)

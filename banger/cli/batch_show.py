@@ -100,7 +100,7 @@ def _facts(
         ("Image", _image(info, plan, job)),
         ("Host", job.host or ""),
         ("VM", _vm(farm, info, plan, job)),
-        ("Commands", "\n".join((*plan.setup, *plan.run))),
+        ("Commands", "\n".join(command.strip("\n") for command in (*plan.setup, *plan.run))),
         ("Variables", "\n".join(f"{name}={value}" for name, value in variables.items())),
     ]
     if files:
@@ -109,7 +109,7 @@ def _facts(
     if job.tests:
         facts.append(("Tests", _tests(job)))
     if job.files:
-        facts.append(("Left", ", ".join(f"{kind}: {count} files" for kind, count in job.files.items())))
+        facts.append(("Files left", ", ".join(f"{count} of {kind}" for kind, count in job.files.items())))
     if job.notes:
         facts.append(("Notes", "\n".join(job.notes)))
     return facts

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from played_batches import BATCH, attempt, batch_session, batches_of, job
 
+from banger.batch import patience
 from banger.cli import batch_logs, main
 from banger.cli.session import Session
+from banger.contracts.errors import UnavailableError
 
 AT = "2026-11-28T16:31:05.123Z"
 LOG = f"{AT} O one\n{AT} E two\n{AT} N it was cut off\n".encode()
@@ -127,6 +129,22 @@ def test_following_goes_on_through_a_new_attempt_to_the_end(
     captured = capsys.readouterr()
     assert captured.out == "one\ntwo\nthree\nagain\nend\n"
     assert captured.err == "banger: attempt 2 begins\n"
+
+
+def test_following_waits_for_a_redis_that_is_restarted(
+    made: Session, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    away = iter([True, True])
+
+    def answer() -> None:
+        if next(away, False):
+            raise UnavailableError("Redis cannot be reached")
+
+    monkeypatch.setattr(patience, "is_away", lambda _error: True)
+    monkeypatch.setattr(patience, "_PAUSE_S", 0.0)
+    batches_of(made).host.before_answer = answer
+    assert logs(made, "-f") == 0
+    assert capsys.readouterr().out == "one\ntwo\n"
 
 
 def test_a_job_that_has_printed_nothing_says_how_it_is(
