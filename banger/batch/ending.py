@@ -11,6 +11,7 @@ import queue
 import shutil
 import tempfile
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -25,6 +26,7 @@ from banger.batch.outputs import Outputs
 from banger.batch.patience import patiently
 from banger.batch.state import BatchInfo, JobState, Verdict
 from banger.batch.summary import render_summary
+from banger.batch.verdict import WRONG
 from banger.contracts.errors import BangerError, NotFoundError, UnavailableError
 
 T = TypeVar("T")
@@ -32,6 +34,7 @@ T = TypeVar("T")
 TAIL_LINES = 20
 _TAIL_BYTES = 32 * 1024
 _AT_ONCE = 3
+_POLL_S = 0.02
 _MAX_LOG_BYTES = 80 << 20  # a little more than a host writes
 _MAX_TAR_BYTES = ARTIFACT_BOUNDS.bytes
 _MAX_JUNIT_BYTES = 1 << 30  # of all jobs: what is merged is far less
@@ -91,23 +94,18 @@ class Ending:
         if not job.attempts or job.attempts[-1].host is None:
             collected.said.set()
             return
-        # What is seen first comes first: the ends of the logs of jobs that did not pass.
-        passed = job.verdict is Verdict.PASSED
-        if not passed or self._outputs.logs:
-            self._order(0 if not passed else 2, job, lambda: self._fetch_log(collected))
+        # What is seen first comes first: how the logs of those end that went wrong.
+        wrong = job.verdict in WRONG
+        if wrong or self._outputs.logs:
+            self._order(0 if wrong else 2, lambda: self._fetch_log(collected))
         else:
             collected.said.set()
         if self._outputs.junit and job.files.get("junit"):
-            self._order(1, job, lambda: self._fetch_junit(collected))
+            self._order(1, lambda: self._fetch_junit(collected))
         if self._outputs.artifacts and job.files.get("artifacts"):
-            self._order(2, job, lambda: self._fetch_artifacts(collected))
+            self._order(2, lambda: self._fetch_artifacts(collected))
 
-    @property
-    def left(self) -> int:
-        """How many files are still to be fetched."""
-        return self._due.unfinished_tasks
-
-    def _order(self, urgency: int, job: JobState, fetch: Callable[[], None]) -> None:
+    def _order(self, urgency: int, fetch: Callable[[], None]) -> None:
         self._due.put((urgency, next(self._numbers), fetch))
 
     # --- at the end ------------------------------------------------------------------------------
@@ -118,6 +116,13 @@ class Ending:
         if collected is None or not collected.said.wait(timeout_s):
             return None
         return collected.tail
+
+    def left_after(self, timeout_s: float) -> int:
+        """Wait until all files are fetched, for a while; return how many there still are to fetch then."""
+        deadline = time.monotonic() + timeout_s
+        while (left := self._due.unfinished_tasks) and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+        return left
 
     def write(self, info: BatchInfo, jobs: Sequence[JobState]) -> tuple[list[str], list[str]]:
         """Write what is wanted, all files having been fetched; return problems and notes, a line each."""

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from banger.batch.state import BatchInfo, JobState, Verdict
 
 PASSED, SOME_FAILED, INFRASTRUCTURE, CANCELLED = 0, 1, 3, 130
+WRONG = (Verdict.FAILED, Verdict.TIMED_OUT, Verdict.INFRA_ERROR)
+"""The verdicts that somebody has to look into."""
 _MAX_WORDS = 300
 
 

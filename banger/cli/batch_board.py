@@ -7,11 +7,10 @@ from collections.abc import Iterable, Mapping
 from statistics import median
 
 from banger.batch.state import BatchInfo, JobState, Verdict
-from banger.batch.verdict import took_s
+from banger.batch.verdict import WRONG, took_s
 from banger.cli.progress import title
 from banger.events import Event
 
-_WRONG = (Verdict.FAILED, Verdict.TIMED_OUT, Verdict.INFRA_ERROR)
 _TIME_OF_JOB = "job:"
 
 
@@ -63,7 +62,7 @@ class Board:
 
     def wrong(self) -> list[JobState]:
         """Return the jobs that did not pass, the latest first."""
-        found = [job for job in self.jobs.values() if job.verdict in _WRONG]
+        found = [job for job in self.jobs.values() if job.verdict in WRONG]
         return sorted(found, key=lambda job: job.ended_at or 0.0, reverse=True)
 
     def counts(self) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 import rich.live
 from rich.console import Console, Group, RenderableType
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _REFRESHES_A_SECOND = 4  # guests that boot under emulation need the processor more than we do
 _OTHER_LINES = 5  # of the screen, beside the rows: two of head, the heading, one of foot, the cursor's
 _BAR_WIDTH = 30
-_WHAT_WIDTH = 40
 _STYLES = {
     Verdict.PASSED: "green",
     Verdict.FAILED: "bold red",
@@ -33,6 +32,23 @@ _STYLES = {
     Verdict.INFRA_ERROR: "magenta",
     Verdict.CANCELLED: "yellow",
 }
+
+
+class _Column(NamedTuple):
+    heading: str
+    justify: Literal["left", "right"] = "left"
+    words: bool = False
+
+
+_COLUMNS = (
+    _Column("JOB", "right"),
+    _Column("WHAT", words=True),
+    _Column("HOST"),
+    _Column("TRY", "right"),
+    _Column("TIME", "right"),
+    _Column("LEFT", "right"),
+    _Column("STATE", words=True),
+)
 
 
 def rows(board: Board, room: int) -> list[JobState]:
@@ -108,30 +124,30 @@ class BatchLive:
             complete_style="red" if board.wrong() else "green",
             finished_style="red" if board.wrong() else "green",
         )
-        left_s = board.batch_left_s(now)
-        left = "" if left_s is None else f"  about {_roughly(left_s)} left"
+        left = _roughly(board.batch_left_s(now))
+        words = [f"{board.done}/{board.info.total}  {counted(board.counts())}"]
+        words += [f"about {left} left"] if left else []
         line = Table.grid(padding=(0, 2))
         line.add_column(width=_BAR_WIDTH)
         line.add_column(no_wrap=True, overflow="ellipsis")
-        line.add_row(bar, Text(f"{board.done}/{board.info.total}  {counted(board.counts())}{left}"))
+        line.add_row(
+            bar,
+            _line(", ".join(words)),
+        )
         return line
 
     def _table(self, shown: Sequence[JobState], now: float) -> list[RenderableType]:
         if not shown:
             return []
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", show_edge=False, expand=True)
-        for heading in ("JOB", "WHAT", "HOST", "TRY", "TIME", "LEFT", "STATE"):
-            table.add_column(
-                heading,
-                justify="left" if heading in ("WHAT", "HOST", "STATE") else "right",
-                # How a job ended may be long: it has what the others leave.
-                ratio=1 if heading == "STATE" else None,
-                max_width=_WHAT_WIDTH if heading == "WHAT" else None,
-                no_wrap=True,
-                overflow="ellipsis",
-            )
+        named = any(job.title != f"job {job.index}" for job in shown)
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
+        for column in _COLUMNS:
+            if column.heading != "WHAT" or named:
+                # Where it gets narrow, words give way and numbers stay: only what may wrap is made narrower.
+                table.add_column(column.heading, justify=column.justify, no_wrap=not column.words)
         for job in shown:
-            table.add_row(*self._cells(job, now))
+            jobs, what, *more = self._cells(job, now)
+            table.add_row(jobs, *((what,) if named else ()), *more)
         return [table]
 
     def _cells(self, job: JobState, now: float) -> tuple[RenderableType, ...]:
@@ -141,20 +157,20 @@ class BatchLive:
         left_s = self._board.left_s(job, now)
         return (
             str(job.index),
-            Text(printable(job.title)),
+            _line(job.title),
             job.host or "",
             str(job.attempt) if job.attempt > 1 else "",
             "" if elapsed is None else format_duration(elapsed),
-            Text("" if left_s is None else _roughly(left_s), "dim"),
+            Text(_roughly(left_s), "dim"),
             self._state(job),
         )
 
     def _state(self, job: JobState) -> Text:
         if job.verdict is not None:
-            return Text(printable(describe(job)), _STYLES[job.verdict])
+            return _line(describe(job), _STYLES[job.verdict])
         if job.state == "waiting":
-            return Text("waiting", "dim")
-        return Text(self._board.stage(job) or str(job.state), "cyan")
+            return _line("waiting", "dim")
+        return _line(self._board.stage(job) or str(job.state), "cyan")
 
     def _foot(self, shown: Sequence[JobState]) -> list[RenderableType]:
         board, counts = self._board, self._board.counts()
@@ -167,9 +183,17 @@ class BatchLive:
             words += [f"{hidden} more that did not pass"] * bool(hidden)
         if counts["waiting"] and board.info.why:
             words.append(f"the next one waits: {board.info.why}")
-        text = printable("; ".join(words))
-        return [Text(text, "dim", no_wrap=True, overflow="ellipsis")] if text else []
+        text = "; ".join(words)
+        return [_line(text, "dim")] if text else []
 
 
-def _roughly(seconds: float) -> str:
-    return "0s" if seconds < 1 else format_duration(round(seconds)).replace(".0s", "s")
+def _line(text: str, style: str = "") -> Text:
+    """Return a text of one line, which is cut where it is too long."""
+    return Text(printable(text), style, no_wrap=True, overflow="ellipsis")
+
+
+def _roughly(seconds: float | None) -> str:
+    """Return a duration to the second; "" where it is not known, or over already."""
+    if seconds is None or seconds < 1:
+        return ""
+    return format_duration(round(seconds)).replace(".0s", "s")

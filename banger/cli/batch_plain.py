@@ -35,7 +35,10 @@ class BatchPlain:
         self._away = False
 
     def __enter__(self) -> Self:
-        counts = self._board.counts()
+        info, counts = self._board.info, self._board.counts()
+        if self._starts:
+            jobs = "1 job" if info.total == 1 else f"{info.total} jobs"
+            self.note(f"batch {info.name} {info.id}: {jobs} of image {info.image}")
         if counts["waiting"] < len(self._board.jobs):  # we come in the middle of it
             self.note(f"{self._since()}  {counted(counts)}")
         return self

@@ -19,9 +19,8 @@ from banger.batch.annotations import (
     step_summary_file,
 )
 from banger.batch.joblog import shown_line
-from banger.batch.state import Verdict
 from banger.batch.summary import render_summary
-from banger.batch.verdict import CANCELLED, INFRASTRUCTURE, describe, exit_code, headline, took_s
+from banger.batch.verdict import CANCELLED, INFRASTRUCTURE, WRONG, describe, exit_code, headline, took_s
 from banger.cli.columns import print_json
 from banger.cli.failure import printable
 from banger.contracts.durations import format_duration
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 MAX_TOLD = 10
 _MAX_LINE = 400
 _TAIL_WAIT_S = 20.0
-_WRONG = (Verdict.FAILED, Verdict.TIMED_OUT, Verdict.INFRA_ERROR)
+_PATIENCE_S = 1.0
 
 
 def report(
@@ -48,14 +47,14 @@ def report(
     said = _Said(err=as_json)
     verdict = _verdict(info)
     said.line(verdict, colour="green" if code == 0 else "red")
-    wrong = [job for job in jobs if job.verdict in _WRONG]
+    wrong = [job for job in jobs if job.verdict in WRONG]
     for job in wrong[:MAX_TOLD]:
         _tell(said, info, job, ending)
     if len(wrong) > MAX_TOLD:
         said.line("")
         said.line(f"… and {len(wrong) - MAX_TOLD} more: banger batch status {info.id} --failed")
-    if ending.left:
-        said.note("fetching files of the last jobs")
+    if left := ending.left_after(_PATIENCE_S):
+        said.note(f"{left} files of jobs are still to be fetched")
     problems, notes = ending.write(info, jobs)
     _tell_github(said, info, jobs, notes)
     for text in (*notes, *problems):

@@ -133,8 +133,6 @@ def _run(
     with stopping.heeded():
         info = batches.submit(plan, directory)
         session.failure_code = batch_options.OURS_FAILED
-        if not quiet:
-            typer.echo(f"batch {info.name} {info.id}: {_jobs(info.total)} of image {info.image}", err=True)
         stopping.submitted(info.id)
         try:
             return watch(session.farm, Seen.new(info, jobs), outputs, shown, stopping)
@@ -151,10 +149,6 @@ def _index(jobs: Sequence[JobPlan], ref: str) -> int:
             f"the plan has no job {ref!r}", resolution="`banger batch run --dry-run` shows its jobs."
         )
     return found[0]
-
-
-def _jobs(count: int) -> str:
-    return "1 job" if count == 1 else f"{count} jobs"
 
 
 def _print_jobs(session: Session, plan: Plan, directory: Path, *, as_json: bool) -> int:

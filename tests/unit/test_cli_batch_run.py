@@ -386,7 +386,7 @@ def test_attached_to_what_runs_one_is_told_how_far_it_is_and_the_rest(tmp_path: 
     run_of(session).script = [passed(1)]
     assert main(["batch", "attach", BATCH], session) == 0
     said = capsys.readouterr()
-    assert [line.partition("  ")[2] for line in said.err.splitlines()] == [
+    assert [line.partition("  ")[2] for line in said.err.splitlines()[1:]] == [
         "1 passed, 1 at work",
         "job 1: passed, 10.0s  [2/2]",
     ]
