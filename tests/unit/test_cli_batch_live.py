@@ -16,7 +16,7 @@ from banger.cli.batch_live import BatchLive, rows
 
 VM = "0123456789ab"
 NOW = 1030.0
-REDRAW_S = 0.05
+REDRAW_S = 0.05  # of the processor: others may have it meanwhile
 
 
 class Stopped(Clock):
@@ -110,9 +110,9 @@ def test_a_thousand_jobs_are_drawn_in_no_time() -> None:
     )
     took = []
     for _ in range(7):
-        began = time.perf_counter()
+        began = time.thread_time()
         console.print(view.screen())
-        took.append(time.perf_counter() - began)
+        took.append(time.thread_time() - began)
     assert min(took) < REDRAW_S
 
 
