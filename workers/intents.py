@@ -38,6 +38,8 @@ def remember(paths: HostPaths, record: Record, *, make: bool = False) -> None:
         try:
             with new_file(paths.intent(record.id), 0o600) as scratch:
                 scratch.write_text(record.model_dump_json())
+        except FileNotFoundError:
+            return  # its directory was removed a moment ago, and the VM with it
         except StageFailedError as error:
             log.warning("%s", error.brief)
 

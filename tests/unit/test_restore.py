@@ -6,6 +6,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from farm_facts import NETWORK, VM, record, spec
@@ -87,3 +88,18 @@ def test_two_who_remember_at_once_leave_the_younger(tmp_path: Path, monkeypatch:
         intents.remember(paths, younger)
         first.result()
     assert intents.recall(paths, VM) == younger
+
+
+def test_who_remembers_while_the_directory_is_removed_does_not_mind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths, recall = HostPaths(tmp_path, tmp_path / "run"), intents.recall
+    paths.vm(VM).mkdir(parents=True)
+
+    def removed_meanwhile(*asked: Any) -> Any:
+        paths.vm(VM).rmdir()
+        return recall(*asked)
+
+    monkeypatch.setattr(intents, "recall", removed_meanwhile)
+    intents.remember(paths, record())
+    assert not paths.vm(VM).exists()
