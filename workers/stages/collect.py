@@ -22,8 +22,8 @@ from workers.host import BatchContext
 MAX_ARTIFACTS_BYTES = 512 * 1024 * 1024
 MAX_JUNIT_BYTES = 32 * 1024 * 1024
 MAX_FILES = 10_000
-_LIST_DEADLINE_S = 120
-_DEADLINE_S = 500
+_LIST_DEADLINE_S = 60
+_DEADLINE_S = 280
 
 
 def do(request: CollectRequest, ctx: BatchContext) -> dict[str, Any]:

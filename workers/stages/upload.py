@@ -8,7 +8,7 @@ from banger.ssh import SESSION_DIAL_S, ssh_argv
 from workers.host import BatchContext
 from workers.uploads import open_upload
 
-_DEADLINE_S = 1140
+_DEADLINE_S = 600
 _UNPACK = 'mkdir -p "$0" && exec tar -C "$0" -xf -'
 
 
