@@ -1,6 +1,6 @@
-"""What CI systems read in a job's output: GitHub's workflow commands and step summary, GitLab's sections.
+"""What CI systems read of us: GitHub's workflow commands, step summary and step outputs, GitLab's sections.
 
-Each is there only where the system's own variables say that it listens. All but the last function are pure.
+Each is there only where the system's own variables say that it listens. All but the appending is pure.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from banger.batch.state import BatchInfo, JobState, Verdict
 from banger.batch.summary import MAX_SUMMARY_BYTES
-from banger.batch.verdict import describe, headline
+from banger.batch.verdict import describe, headline, verdict_of
 
 MAX_ERRORS = 10  # GitHub shows no more of a step
 _MAX_MESSAGE = 2000
@@ -77,6 +77,28 @@ def append_step_summary(path: Path, markdown: str) -> bool:
             return False
         file.write(data)
     return True
+
+
+def step_outputs_file(env: Mapping[str, str]) -> Path | None:
+    """Return the file that GitHub takes a step's outputs from, None where there is none."""
+    path = env.get("GITHUB_OUTPUT", "")
+    return Path(path) if on_github(env) and path else None
+
+
+def step_outputs(batch: BatchInfo, code: int) -> str:
+    """Return a step's outputs, a line each: ``batch``, ``verdict``, ``total``, and a count by verdict.
+
+    ``code`` is the batch's exit code. All of it is our own words and numbers: nothing to be escaped.
+    """
+    outputs: dict[str, object] = {"batch": batch.id, "verdict": verdict_of(code), "total": batch.total}
+    outputs |= {verdict: batch.counts.get(verdict, 0) for verdict in Verdict}
+    return "".join(f"{name}={value}\n" for name, value in outputs.items())
+
+
+def append_step_outputs(path: Path, outputs: str) -> None:
+    """Append to a step's outputs. OSError as files do."""
+    with path.open("a") as file:
+        file.write(outputs)
 
 
 def _message(batch: BatchInfo, job: JobState) -> str:

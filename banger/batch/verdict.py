@@ -10,6 +10,12 @@ PASSED, SOME_FAILED, INFRASTRUCTURE, CANCELLED = 0, 1, 3, 130
 WRONG = (Verdict.FAILED, Verdict.TIMED_OUT, Verdict.INFRA_ERROR)
 """The verdicts that somebody has to look into."""
 _MAX_WORDS = 300
+_CODES = {
+    PASSED: Verdict.PASSED,
+    SOME_FAILED: Verdict.FAILED,
+    INFRASTRUCTURE: Verdict.INFRA_ERROR,
+    CANCELLED: Verdict.CANCELLED,
+}
 
 
 def exit_code(verdicts: Iterable[Verdict]) -> int:
@@ -24,6 +30,11 @@ def exit_code(verdicts: Iterable[Verdict]) -> int:
     if Verdict.INFRA_ERROR in met:
         return INFRASTRUCTURE
     return CANCELLED if Verdict.CANCELLED in met else PASSED
+
+
+def verdict_of(code: int) -> Verdict:
+    """Return the verdict on a whole batch, of one of the codes that ``exit_code`` gives."""
+    return _CODES[code]
 
 
 def headline(batch: BatchInfo) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -56,6 +57,18 @@ MaxParallel = Annotated[
 ]
 FailFast = Annotated[
     _Switch, typer.Option("--fail-fast/--no-fail-fast", help="Stop at the first job that fails.")
+]
+
+# No flag of a plan's, but what the paths in one mean.
+Directory = Annotated[
+    Path | None,
+    typer.Option(
+        "--directory",
+        metavar="DIR",
+        help="What the plan's paths are relative to; else its own directory.",
+        exists=True,
+        file_okay=False,
+    ),
 ]
 
 # What is called as in a plan, and where it is not (--artifacts and --junit are what we write): flag -> name.

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 import typer
 
 from banger.batch.annotations import (
+    append_step_outputs,
     append_step_summary,
     github_commands,
     github_fence,
     gitlab_sections,
     on_gitlab,
+    step_outputs,
+    step_outputs_file,
     step_summary_file,
 )
 from banger.batch.joblog import shown_line
@@ -56,13 +59,13 @@ def report(
     if left := ending.left_after(_PATIENCE_S):
         said.note(f"{left} files of jobs are still to be fetched")
     problems, notes = ending.write(info, jobs)
-    _tell_github(said, info, jobs, notes)
+    code = code or (INFRASTRUCTURE if problems else 0)
+    notes += _tell_github(said, info, jobs, code)
     for text in (*notes, *problems):
         said.note(text)
     if wrong:
         said.line("")
         said.line(verdict, colour="red")
-    code = code or (INFRASTRUCTURE if problems else 0)
     if as_json:
         print_json(
             {
@@ -140,14 +143,20 @@ def _quote(said: _Said, tail: Sequence[str] | None) -> None:
         said.raw(fence[1])
 
 
-def _tell_github(said: _Said, info: BatchInfo, jobs: Sequence[JobState], notes: list[str]) -> None:
+def _tell_github(said: _Said, info: BatchInfo, jobs: Sequence[JobState], code: int) -> list[str]:
+    """Annotate the workflow's run, and give the step its summary and outputs; return notes."""
     for line in github_commands(os.environ, info, jobs):
         said.raw(line)
-    path = step_summary_file(os.environ)
-    if path is None:
-        return
-    try:
-        if not append_step_summary(path, render_summary(info, jobs)):
-            notes.append("the step's summary is full already")
-    except OSError as error:
-        notes.append(f"the step's summary could not be written: {error.strerror}")
+    notes = []
+    if (path := step_summary_file(os.environ)) is not None:
+        try:
+            if not append_step_summary(path, render_summary(info, jobs)):
+                notes.append("the step's summary is full already")
+        except OSError as error:
+            notes.append(f"the step's summary could not be written: {error.strerror}")
+    if (path := step_outputs_file(os.environ)) is not None:
+        try:
+            append_step_outputs(path, step_outputs(info, code))
+        except OSError as error:
+            notes.append(f"the step's outputs could not be written: {error.strerror}")
+    return notes

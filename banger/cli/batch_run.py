@@ -25,6 +25,7 @@ def run(
     plan: Annotated[
         Path | None, typer.Argument(metavar="PLAN", help="The plan's file; else flags say all.")
     ] = None,
+    directory: batch_flags.Directory = None,
     name: batch_flags.Name = None,
     image: options.ImageOption = None,
     count: batch_flags.Count = None,
@@ -72,7 +73,7 @@ def run(
       banger batch run --image micro --count 20 --max-parallel 4 -- sh -c 'test $BANGER_INDEX != 7'
       id=$(banger batch run plan.yaml --detach) && banger batch attach $id
     """
-    asked, directory = _asked(ctx, plan)
+    asked, directory = _asked(ctx, plan, directory)
     if dry_run:
         return _print_jobs(session_of(ctx), asked, directory, as_json=as_json)
     outputs = batch_options.outputs(ctx)
@@ -83,7 +84,7 @@ def run(
     return _run(session_of(ctx), asked, directory, outputs, follow, quiet=quiet, as_json=as_json)
 
 
-def _asked(ctx: typer.Context, file: Path | None) -> tuple[Plan, Path]:
+def _asked(ctx: typer.Context, file: Path | None, directory: Path | None) -> tuple[Plan, Path]:
     """Return the plan that file and flags come to, and the directory that its paths are relative to."""
     from banger.batch.flags import overridden, plan_from_flags
     from banger.batch.load import load_plan
@@ -91,8 +92,8 @@ def _asked(ctx: typer.Context, file: Path | None) -> tuple[Plan, Path]:
     flags: dict[str, Any] = {flag: ctx.params[name] for flag, name in batch_flags.OPTIONS.items()}
     flags["argv"] = words_after(ctx) or None
     if file is None:
-        return plan_from_flags(**flags), Path.cwd()
-    return overridden(load_plan(file), **flags), file.parent
+        return plan_from_flags(**flags), directory or Path.cwd()
+    return overridden(load_plan(file), **flags), directory or file.parent
 
 
 def _detach(session: Session, plan: Plan, directory: Path, *, wanted: bool, as_json: bool) -> int:

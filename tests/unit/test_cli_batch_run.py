@@ -24,7 +24,7 @@ LOG = b"2026-11-28T16:31:05.123Z O collected\n2026-11-28T16:31:06.000Z E it \x1b
 
 @pytest.fixture(autouse=True)
 def no_ci(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITLAB_CI"):
+    for name in ("GITHUB_ACTIONS", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "GITLAB_CI"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -73,6 +73,17 @@ def test_flags_go_before_what_the_file_says(tmp_path: Path) -> None:
     assert main(["batch", "run", str(file), "--count", "1"], session) == 0
     ((plan, directory),) = run_of(session).submitted
     assert (plan.image, plan.count, plan.run, directory) == ("debian", 1, ("true",), tmp_path)
+
+
+def test_a_plans_paths_may_be_relative_to_another_directory(tmp_path: Path, capsys) -> None:
+    (tmp_path / "ci").mkdir()
+    file = tmp_path / "ci" / "plan.yaml"
+    file.write_text("name: tests\nimage: debian\nupload: [ci]\nrun: ['true']\n")
+    session = run_session(tmp_path, passed(0))
+    assert main(["batch", "run", str(file), "--directory", str(tmp_path)], session) == 0
+    assert run_of(session).submitted[0][1] == tmp_path
+    assert main(["batch", "run", str(file), "--directory", str(tmp_path / "none")], session) == 2
+    assert "does not exist" in capsys.readouterr().err
 
 
 def test_a_dry_run_prints_the_jobs_and_submits_nothing(tmp_path: Path, capsys) -> None:
@@ -300,6 +311,34 @@ def test_github_has_annotations_a_fence_around_what_guests_said_and_a_summary(
     assert lines[begin + 1 : begin + 3] == ["  | ::error::mine", f"::{token}::"]
     assert any(line.startswith("::error title=micro%3A job 1::") for line in lines)
     assert "1 of 2 failed" in (tmp_path / "step.md").read_text()
+
+
+def test_github_has_the_steps_outputs(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "outputs"))
+    (tmp_path / "outputs").write_text("before=1\n")
+    assert run(run_session(tmp_path, passed(0), job(1))) == 1
+    before, *outputs = (tmp_path / "outputs").read_text().splitlines()
+    assert before == "before=1"
+    assert dict(line.split("=") for line in outputs) == {
+        "batch": BATCH,
+        "verdict": "failed",
+        "total": "2",
+        "passed": "1",
+        "failed": "1",
+        "timed_out": "0",
+        "infra_error": "0",
+        "cancelled": "0",
+    }
+
+
+def test_outputs_that_cannot_be_written_are_told_and_change_no_verdict(
+    tmp_path: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path))
+    assert run(run_session(tmp_path, passed(0), passed(1))) == 0
+    assert "the step's outputs could not be written" in capsys.readouterr().err
 
 
 def test_gitlab_has_a_section_for_each_job_that_failed(tmp_path: Path, capsys, monkeypatch) -> None:
