@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from banger.batch.judging import FAIL_FAST, TIMED_OUT, Outcome, after, dropped, judge
 from banger.batch.state import Verdict
+from banger.batch.vms import placed
 from banger.contracts.names import new_id
 from banger.contracts.queues import BEGIN, work_queue
 from banger.contracts.states import State
@@ -55,11 +56,25 @@ class Settler:
         changed = info.state == "cancelling" and self._drop_waiting(info, now)
         going = self._batches.going(info.id)
         jobs = self._records.jobs_of([state.job for state in going if state.job])
-        for state in going:
-            outcome = self._outcome(info, planned, state, jobs.get(state.job or ""), now)
+        for taken in going:
+            job = jobs.get(taken.job or "")
+            state = self._noted(info, taken) if job and taken.state == "starting" else taken
+            outcome = self._outcome(info, planned, state, job, now)
             if outcome is not None:
                 changed |= self._settle(info, planned, state, outcome, now)
         return changed
+
+    def _noted(self, info: BatchInfo, state: JobState) -> JobState:
+        """Note where an attempt has begun: who reserved its place may have died before that.
+
+        Without its host nobody would miss one that vanishes, nor find what the attempt left there.
+        """
+        record = self._records.get(state.vm or "")
+        if record is None:
+            return state
+        new = placed(state, record.host)
+        self._batches.placed(info.id, state, new)  # who was first has written the same
+        return new
 
     def _outcome(
         self, info: BatchInfo, planned: Planned, state: JobState, job: Job | None, now: float
@@ -82,6 +97,10 @@ class Settler:
             return None
         if state.job and self._records.cancelled(state.job):
             return Outcome(Verdict.CANCELLED, reason="its job was cancelled before it began")
+        if self._records.get(state.vm or "") and state.job and self._records.job(state.job) is None:
+            # Both are written at once. Redis was restored from an older copy, and the VM from its host.
+            self._records.cancel(state.job)
+            return Outcome(Verdict.INFRA_ERROR, stage="reserve", reason="the farm's memory has lost its job")
         begin_again(self._farmhand, info, planned, state)
         return None
 

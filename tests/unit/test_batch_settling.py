@@ -35,6 +35,7 @@ class PlayedFarm:
         self.cancelled_jobs: list[str] = []
         self.stopped: list[str] = []
         self.told: list[JobState] = []
+        self.noted: list[JobState] = []
         self.times: dict[str, float] = {}
         self.late = False
 
@@ -55,6 +56,13 @@ class PlayedFarm:
 
     def jobs_of(self, _jobs: Any) -> dict[str, Job]:
         return self.jobs
+
+    def job(self, which: str) -> Job | None:
+        return self.jobs.get(which)
+
+    def placed(self, _batch: str, _old: JobState, new: JobState) -> bool:
+        self.noted.append(new)
+        return not self.late
 
     def cancel(self, which: str, reason: str = "", _now: float = 0.0) -> None:
         if which != self.info.id:
@@ -146,6 +154,30 @@ def test_a_host_that_comes_back_in_time_has_lost_nothing(clock: Clock) -> None:
         farm.others = [host("there", alive=alive)]
         assert settle(settler, farm) is False
     assert farm.cancelled_jobs == farm.told == []
+
+
+@pytest.mark.usefixtures("sent")
+def test_an_attempt_whose_host_nobody_noted_is_noted_and_missed_with_it(clock: Clock) -> None:
+    farm = PlayedFarm(going(state="starting", host=None))  # who took it has died having reserved its place
+    farm.jobs, farm.vm = {JOB: job(BATCH_JOB)}, record(host="there")
+    farm.others = [host("here"), host("there", alive=False)]
+    settler = settler_of(farm)
+    assert settle(settler, farm) is False
+    (noted,) = farm.noted
+    assert (noted.state, noted.host, noted.attempts[-1].host) == ("running", "there", "there")
+    clock.s = 61.0
+    assert settle(settler, farm) is True
+    assert farm.told[0].attempts[-1].stage == "host"
+
+
+@pytest.mark.usefixtures("clock", "sent")
+def test_an_attempt_whose_job_redis_has_lost_is_not_ordered_for_ever(begun: list[int]) -> None:
+    farm = PlayedFarm(going(began_at=NOW - 20))
+    farm.vm = record(state=State.ERROR, job=None)  # its host has told of it again
+    assert settle(settler_of(farm), farm) is True
+    assert begun == []
+    assert farm.cancelled_jobs == [JOB]
+    assert farm.told[0].attempts[-1].verdict is Verdict.INFRA_ERROR
 
 
 @pytest.mark.usefixtures("clock")
