@@ -141,6 +141,11 @@ class _Unpacking:
         if self._members > self._bounds.members:
             raise tarfile.ReadError(f"more than {self._bounds.members} files")
 
+    def _count_bytes(self, size: int) -> None:
+        self._bytes += size
+        if self._bytes > self._bounds.bytes:
+            raise tarfile.ReadError(f"more than {self._bounds.bytes} bytes")
+
     def _take_member(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         name = self._below_root(member.name)
         path = self._into / name
@@ -153,14 +158,13 @@ class _Unpacking:
             path.mkdir(mode=0o700, exist_ok=name in self._modes)
             self._modes[name] = member.mode & 0o777
         elif member.isreg() and not member.issparse():  # a sparse one is terabytes in a few bytes
-            self._bytes += member.size
-            if self._bytes > self._bounds.bytes:
-                raise tarfile.ReadError(f"more than {self._bounds.bytes} bytes")
+            self._count_bytes(member.size)
             _write(archive, member, path, self._own_bits)
         elif member.issym() and self._stays_inside(name, member.linkname):
             self._symlinks[name] = member.linkname
         elif member.islnk():
             path.hardlink_to(self._into / self._below_root(member.linkname))
+            self._count_bytes(path.lstat().st_size)  # it takes no room, and is read once more
         else:
             self.left_out.append(name)
 

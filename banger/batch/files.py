@@ -11,7 +11,7 @@ from typing import NamedTuple
 from banger.untar import Bounds, untar_what_is_whole
 
 ARTIFACT_BOUNDS = Bounds(members=50_000, bytes=16 << 30, depth=64)
-JUNIT_BOUNDS = Bounds(members=2_000, bytes=256 << 20, depth=64)
+JUNIT_BOUNDS = Bounds(members=2_000, bytes=64 << 20, depth=64)  # all of it is parsed, by the worker too
 _END_OF_TAR = bytes(1024)
 _NAMED = 5
 

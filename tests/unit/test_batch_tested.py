@@ -6,6 +6,8 @@ import io
 import tarfile
 from pathlib import Path
 
+import pytest
+
 from banger.batch import tested
 from banger.batch.state import Tests
 from banger.batch.tested import MAX_NOTES, read_tested
@@ -51,6 +53,22 @@ def test_notes_are_few(tmp_path: Path) -> None:
     came = counted(tmp_path, {f"{n}.xml": b"no" for n in range(30)})
     assert len(came.notes) == MAX_NOTES
     assert came.notes[-1] == "junit: 21 more files could not be read"
+
+
+def test_a_file_of_many_names_is_not_parsed_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tested, "JUNIT_BOUNDS", tested.JUNIT_BOUNDS._replace(bytes=3 * len(GOOD)))
+    with tarfile.open(tmp_path / "junit.tar", "w") as archive:
+        member = tarfile.TarInfo("a.xml")
+        member.size = len(GOOD)
+        archive.addfile(member, io.BytesIO(GOOD))
+        for number in range(100):
+            link = tarfile.TarInfo(f"link-{number:02}.xml")
+            link.type, link.linkname = tarfile.LNKTYPE, "a.xml"
+            archive.addfile(link)
+    came = read_tested(tmp_path / "junit.tar")
+    assert came.tests is not None
+    assert came.tests.tests <= 8  # of four files, for the last of them is one too many
+    assert "more than" in came.notes[0]
 
 
 def test_no_files_are_no_tests(tmp_path: Path) -> None:
