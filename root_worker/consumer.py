@@ -12,6 +12,7 @@ from typing import Any
 
 from celery.worker.consumer import Consumer
 
+from banger.contracts.places import free_its_place
 from banger.contracts.queues import root_queue
 from root_worker.door import Door
 from root_worker.sieve import sieve
@@ -29,6 +30,7 @@ class RootConsumer(Consumer):
         handle = super().create_task_handler(*args, **options)
 
         def on_task_received(message: Any) -> None:
+            free_its_place(message)
             try:
                 handle(message)
             except Exception as error:

@@ -27,6 +27,7 @@ from workers.farmhand import Farmhand
 def make_app(settings: Settings) -> Celery:
     """Return the app with every unprivileged stage registered, and its background threads on start."""
     app = celery_app("banger.workers", settings.redis())
+    app.conf.worker_consumer = "workers.consumer:WorkConsumer"
     farmhand = Farmhand(app, settings)
     for stage, direction in tasks_of(Side.WORK):
         _register_stage(app, farmhand, stage, direction)

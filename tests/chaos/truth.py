@@ -96,7 +96,8 @@ def _of_the_host(record: Record | None, found: Found, starts: int | None) -> Ite
         # An undo that failed, on a full disk, may have left them: the state says so, and delete tries again.
         if there is not running and record.state is not State.ERROR:
             yield f"it is {record.state} and its {name} is {'' if there else 'not '}there"
-    if not found.directory:
+    half_undone = record.state is State.ERROR and not found.directory  # where one undo failed, others did not
+    if not found.directory and not half_undone:
         yield "its directory is not there"
     if found.entry is None or found.entry["generation"] != record.generation:
         yield f"root's registry says {found.entry}, its record generation {record.generation}"
@@ -105,7 +106,7 @@ def _of_the_host(record: Record | None, found: Found, starts: int | None) -> Ite
     if found.lease != f"{record.slot}:{record.spec.memory_mib}:{record.spec.vcpus}":
         yield f"its lease is {found.lease}"
     # The state there may be the job's still, until reconcile has come by: what counts then is what is found.
-    if not found.intent or found.intent["generation"] != record.generation:
+    if not half_undone and (not found.intent or found.intent["generation"] != record.generation):
         yield f"its intent file says {found.intent}, its record generation {record.generation}"
     if starts is not None and found.starts != starts:
         yield f"a VMM was started {found.starts} times, not {starts}"
