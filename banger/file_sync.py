@@ -59,6 +59,7 @@ def leave(bundle: Bundle, paths: HostPaths, job: str) -> None:
             resolution="Only the farm's owner, and root, may do that, on the host that the VM runs on.",
         ) from None
     with os.fdopen(descriptor, "w") as file:
+        os.fchmod(descriptor, 0o640)  # whatever the umask: the worker, of the spool's group, is to read it
         file.write(bundle.model_dump_json())
 
 

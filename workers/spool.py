@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from workers.host import WorkHost
 
 _UNKNOWN_S = 600.0  # one whose message is still on its way is not known yet; one that was refused never is
+_RETRY_S = 60.0  # secrets are left before the order that has ended jobs run again
 _GOING_ON = ("running", "unwinding")
 
 
@@ -54,13 +55,12 @@ def sweep(host: WorkHost, records: Records, batches: Batches) -> None:
 
 def _is_wanted(path: Path, host: WorkHost, records: Records, batches: Batches) -> bool:
     """Tell whether a file's job goes on, or its batch; an upload has been wanted once it is on the disk."""
-    known = is_id(path.stem)
+    known, left_at = is_id(path.stem), path.lstat().st_mtime
     if known and (batch := batches.get(path.stem)) is not None:
-        return (
-            batch.state != "ended"
-            if path.suffix == ".secrets"
-            else not uploaded(host.paths, batch.id).exists()
-        )
+        if path.suffix != ".secrets":
+            return not uploaded(host.paths, batch.id).exists()
+        for_retry = left_at > (batch.ended_at or 0.0) and time.time() - left_at <= _RETRY_S
+        return batch.state != "ended" or for_retry
     if known and (job := records.job(path.stem)) is not None:
         return job.state in _GOING_ON
-    return time.time() - path.lstat().st_mtime <= _UNKNOWN_S
+    return time.time() - left_at <= _UNKNOWN_S

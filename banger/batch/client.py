@@ -9,6 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
@@ -31,7 +32,7 @@ from banger.contracts.errors import (
     UnavailableError,
     from_wire,
 )
-from banger.contracts.names import new_id
+from banger.contracts.names import HostPaths, new_id
 from banger.contracts.queues import BATCH, CONTROL, FETCH
 from banger.settings import Settings
 
@@ -73,23 +74,23 @@ class BatchClient:
         """
         secrets = read_secrets(plan, directory, os.environ if environment is None else environment)
         plan = self.with_shards(self._placed_here(plan) if secrets else plan, directory)
-        batch = new_id()
-        left: list[Path] = []
+        batch, paths = new_id(), self._settings.paths
+        order = SubmitBatch(batch=batch, plan=plan, home=self._settings.host)
         try:
             if plan.upload:
-                with self._leave(uploaded_spooled(self._settings.paths, batch), left) as file:
-                    pack(plan.upload, directory, file)
+                _leave(uploaded_spooled(paths, batch), lambda file: pack(plan.upload, directory, file))
             if secrets:
-                with self._leave(secrets_left(self._settings.paths, batch), left) as file:
-                    file.write(json.dumps(secrets).encode())
-            order = SubmitBatch(batch=batch, plan=plan, home=self._settings.host)
+                _leave_secrets(paths, batch, secrets)
             self._order_until(order, "0", lambda: self.store.get(batch) is not None)
             return self.store.find(batch)
         except UnavailableError:
             raise  # it may be accepted yet
-        except BaseException:
-            for path in left:
-                path.unlink(missing_ok=True)
+        except BaseException as error:
+            uploaded_spooled(paths, batch).unlink(missing_ok=True)
+            secrets_left(paths, batch).unlink(missing_ok=True)
+            if not isinstance(error, Exception):  # who submits it leaves, and it may be on its way
+                with suppress(UnavailableError):
+                    self._order(CancelBatch(batch=batch, reason="it was interrupted").model_dump(mode="json"))
             raise
 
     def with_shards(self, plan: Plan, directory: Path) -> Plan:
@@ -104,18 +105,6 @@ class BatchClient:
                 resolution=f"Submit it on {plan.host}, or leave `host` out of the plan.",
             )
         return plan.model_copy(update={"host": self._settings.host})
-
-    def _leave(self, path: Path, left: list[Path]) -> BinaryIO:
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-        except OSError as error:
-            raise InvalidInputError(
-                "what is uploaded cannot be handed to this host's worker",
-                details=f"{path.parent}: {error.strerror}",
-                resolution="Only the farm's owner, and root, may do that, on a host of the farm.",
-            ) from None
-        left.append(path)
-        return os.fdopen(descriptor, "wb")
 
     def _raise_refusal(self, batch: str, after: str) -> None:
         for _, fields in self._redis.xrange(batch_events_key(batch), min=f"({after}"):
@@ -201,7 +190,7 @@ class BatchClient:
                     resolution="Wait for its end.",
                 )
         if plan.secrets:
-            self._leave_secrets(info, plan, os.environ if environment is None else environment)
+            self._secrets_anew(info, plan, os.environ if environment is None else environment)
         order = RetryBatch(batch=info.id, attempts={job.index: job.attempt for job in ended}, keep=keep)
         last = ended[-1] if ended else None
         self._order_until(
@@ -210,18 +199,14 @@ class BatchClient:
             lambda: last is None or self.store.job(info.id, last.index) != last,
         )
 
-    def _leave_secrets(self, info: BatchInfo, plan: Plan, environment: Mapping[str, str]) -> None:
+    def _secrets_anew(self, info: BatchInfo, plan: Plan, environment: Mapping[str, str]) -> None:
         if info.host != (here := self._settings.host):
             raise InvalidInputError(
                 f"batch {info.id} has secrets and was submitted on host {info.host}",
                 details=f"secrets do not leave the host where they are submitted; this is {here}",
                 resolution=f"Run this command on {info.host}.",
             )
-        secrets = read_secrets(plan, Path.cwd(), environment)
-        place = secrets_left(self._settings.paths, info.id)
-        place.unlink(missing_ok=True)
-        with self._leave(place, []) as file:
-            file.write(json.dumps(secrets).encode())
+        _leave_secrets(self._settings.paths, info.id, read_secrets(plan, Path.cwd(), environment))
 
     def forget(self, batch: str) -> None:
         """Remove a batch that has ended, and what its jobs left. ConflictError for one that has not."""
@@ -259,6 +244,36 @@ class BatchClient:
 
     def _order(self, payload: dict[str, Any]) -> None:
         self._send(BATCH, CONTROL, payload)
+
+
+def _leave_secrets(paths: HostPaths, batch: str, secrets: Mapping[str, str]) -> None:
+    _leave(secrets_left(paths, batch), lambda file: file.write(json.dumps(secrets).encode()))
+
+
+def _leave(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Put a file where this host's worker finds it, whole or not at all: jobs may be reading an older one.
+
+    InvalidInputError where this user may not.
+    """
+    scratch = path.with_name(f".{path.name}-{new_id()}")
+    try:
+        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise InvalidInputError(
+            "what is uploaded cannot be handed to this host's worker",
+            details=f"{path.parent}: {error.strerror}",
+            resolution="Only the farm's owner, and root, may do that, on a host of the farm.",
+        ) from None
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(
+                descriptor, 0o640
+            )  # whatever the umask: the worker, of the spool's group, is to read it
+            write(file)
+        scratch.rename(path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
 
 
 class _Tried(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,18 @@ def test_secrets_are_read_anew_where_the_batch_was_submitted_and_nowhere_else(
     assert "CI_TOKEN" in capsys.readouterr().err
     monkeypatch.setenv("CI_TOKEN", "hush")
     made.settings.paths.spool.mkdir(parents=True)
-    assert main(["batch", "rerun", "last", "1", "--detach"], made) == 0
-    assert json.loads((made.settings.paths.spool / f"{BATCH}.secrets").read_text()) == {"TOKEN": "hush"}
+    left = made.settings.paths.spool / f"{BATCH}.secrets"
+    left.write_text("those of the first time")
+    with left.open() as being_read:  # by another job of the batch
+        umask = os.umask(0o077)
+        try:
+            assert main(["batch", "rerun", "last", "1", "--detach"], made) == 0
+        finally:
+            os.umask(umask)
+        assert being_read.read() == "those of the first time"
+    assert json.loads(left.read_text()) == {"TOKEN": "hush"}
+    assert left.stat().st_mode & 0o777 == 0o640  # the worker is of the group
+    assert [*left.parent.iterdir()] == [left]
     assert "hush" not in json.dumps([*batches.orders])
     batches.store.known = [batches.store.known[0].model_copy(update={"host": "far"})]
     assert main(["batch", "rerun", "last", "2", "--detach"], made) == 2
