@@ -41,7 +41,9 @@ def measure(bench: Bench, jobs: int = JOBS) -> list[Line]:
     """Run so many jobs both ways, after one of each that is not counted."""
     for count in (1, jobs):
         hand_s = _by_hand(bench, count)
+        bench.say(f"  {count} by hand: {hand_s:.1f} s")
         farm_s = _by_batch(bench, count)
+        bench.say(f"  {count} by a batch: {farm_s:.1f} s")
     ratio = farm_s / hand_s
     return [
         Line(

@@ -160,6 +160,7 @@ def _run(bench: Bench, redis: Any, jobs: int) -> _Measured:
         exited = terminal.wait()
     info = batches.store.find(info.id)
     assert exited.code == 0, f"batch {info.id}: {info.counts}"
+    bench.say(f"  {jobs} jobs: {ended_at - info.created_at:.1f} s")
     last_at = _last_settled(bench, events[0][0] if events else "0")
     return _Measured(
         jobs,

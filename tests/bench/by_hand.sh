@@ -10,14 +10,17 @@ set -euo pipefail
 export GROUND=$3
 
 job() {
-    local slot=$GROUND/$1 here=$GROUND/$1/job-$2 address vmm
+    local slot=$GROUND/$1 here=$GROUND/$1/job-$2 address vmm tries=0
     mkdir "$here"
     cp --reflink=auto "$slot/system.img" "$slot/work.ext4" "$here"
     bash "$slot/qemu" 8<>"$here/system.img" 9<>"$here/work.ext4" </dev/null >"$here/console" 2>&1 &
     vmm=$!
     address=$(<"$slot/address")
-    # A packet that is lost before the guest listens is sent again after a second: do not wait for that.
-    until timeout 0.2 bash -c "exec 7<>/dev/tcp/$address/22" 2>"$here/last"; do sleep 0.03; done
+    # A packet that is lost before the guest listens is sent again after a second: do not wait for that. Longer
+    # than 0.2 s only for guests that are slow.
+    until timeout "0.$((tries < 280 ? 2 + tries++ / 40 : 9))" bash -c "exec 7<>/dev/tcp/$address/22" 2>"$here/last"; do
+        sleep 0.03
+    done
     until bash "$slot/ssh" 2>"$here/last"; do sleep 0.03; done
     kill -KILL "$vmm"
     wait "$vmm" 2>"$here/last" || true

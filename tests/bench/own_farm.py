@@ -28,8 +28,12 @@ GROWN = {"small": 256, "large": 8192}  # MiB
 
 
 class Bench(NamedTuple):
-    """What the measurements are given: the farm, the same stages without it, and the images by name."""
+    """What the measurements are given: the farm, the same stages without it, and the images by name.
 
+    ``say`` tells whoever waits how far it is.
+    """
+
+    say: Callable[[str], None]
     farm: Farm
     row: InARow
     images: dict[str, ImageManifest]
@@ -77,7 +81,7 @@ def running(
         say("starting the farm")
         _up(settings, lambda plan: change(plan, Path(ground)))
         try:
-            yield Bench(Farm(settings), _row(settings, disk / "row"), images)
+            yield Bench(say, Farm(settings), _row(settings, disk / "row"), images)
         finally:
             control.down(settings)
             for group in Path("/sys/fs/cgroup").glob(f"**/{settings.paths.cgroups}"):
