@@ -32,7 +32,7 @@ from tests.bench.report import Line
 JOBS = 40
 _PARALLEL = 4
 _TARGET = 1.15
-_DRIVES = (8, 9)  # the descriptors that the script opens for the system and the work disk
+_DRIVES = (90, 91)  # what the script opens system and work disk as; far above all that it inherits
 _SCRIPT = Path(__file__).with_name("by_hand.sh")
 _PREPARED = ("admit", "overlay", "attach_system_disk", "patch_rootfs", "work_disk", "tap")
 

@@ -4,8 +4,8 @@
 #   by_hand.sh JOBS PARALLEL GROUND
 #
 # GROUND has a directory for each of those that run at once (0, 1, …): prepared disks to clone, `system.img` and
-# `work.ext4`, the guest's `address`, and the command lines `qemu`, which wants the clones as descriptors 8 and
-# 9, and `ssh`.
+# `work.ext4`, the guest's `address`, and the command lines `qemu`, which wants the clones as descriptors 90
+# and 91, and `ssh`.
 set -euo pipefail
 export GROUND=$3
 
@@ -13,7 +13,7 @@ job() {
     local slot=$GROUND/$1 here=$GROUND/$1/job-$2 address vmm tries=0
     mkdir "$here"
     cp --reflink=auto "$slot/system.img" "$slot/work.ext4" "$here"
-    bash "$slot/qemu" 8<>"$here/system.img" 9<>"$here/work.ext4" </dev/null >"$here/console" 2>&1 &
+    bash "$slot/qemu" 90<>"$here/system.img" 91<>"$here/work.ext4" </dev/null >"$here/console" 2>&1 &
     vmm=$!
     address=$(<"$slot/address")
     # A packet that is lost before the guest listens is sent again after a second: do not wait for that. Longer
