@@ -126,6 +126,12 @@ def test_what_this_user_may_not_open_is_named(tmp_path: Path, capsys: pytest.Cap
     assert said.startswith("banger: this user may not open /a/b\n  Run banger with sudo, or mend")
 
 
+def test_a_disk_without_room_is_no_defect(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["vm", "list"], _failing(tmp_path, OSError(28, "No space left on device", "/a/b"))) == 1
+    said = capfd.readouterr().err
+    assert said == "banger: /a/b cannot be written: No space left on device\n  Make room on that disk.\n"
+
+
 def test_ctrl_c_ends_with_130(tmp_path: Path) -> None:
     assert main(["vm", "list"], _failing(tmp_path, KeyboardInterrupt())) == 130
 
