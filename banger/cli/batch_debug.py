@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import typer
@@ -29,6 +30,7 @@ def debug(ctx: typer.Context, batch: BatchRef, job: BatchJob) -> int:
     Examples:
       banger batch debug last 3
       banger batch debug unit-tests "python=3.12 2/4"
+      echo 'df -h; ls -l' | banger batch debug last 3
     """
     from banger.batch.scripts import debug_command
     from banger.shell import become
@@ -46,7 +48,9 @@ def debug(ctx: typer.Context, batch: BatchRef, job: BatchJob) -> int:
     if state.state != "ended":
         typer.echo(f"banger: job {state.index} is still at work in this VM", err=True)
     command = debug_command(plan.workdir)
-    become(ssh_argv(farm.keys, record.id, str(record.address), command, tty=True, dial_s=SESSION_DIAL_S))
+    # A terminal where we have one: without, commands may be piped in, and a shell on one would wait for ever.
+    tty = sys.stdin.isatty()
+    become(ssh_argv(farm.keys, record.id, str(record.address), command, tty=tty, dial_s=SESSION_DIAL_S))
 
 
 def why_not(info: BatchInfo, plan: Plan, job: JobState, record: Record | None) -> BangerError | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -19,13 +20,15 @@ def ssh(ctx: typer.Context, name: options.Ref) -> int:
     \b
     Examples:
       banger vm ssh dev
+      banger vm ssh dev < script.sh
     """
     from banger.shell import become
     from banger.ssh import SESSION_DIAL_S, ssh_argv
 
     session = session_of(ctx)
     record = session.farm.require_running_here(name)
-    become(ssh_argv(session.farm.keys, record.id, str(record.address), tty=True, dial_s=SESSION_DIAL_S))
+    tty = sys.stdin.isatty()  # else a shell on one would wait for ever, once what is piped in has ended
+    become(ssh_argv(session.farm.keys, record.id, str(record.address), tty=tty, dial_s=SESSION_DIAL_S))
 
 
 def exec_(

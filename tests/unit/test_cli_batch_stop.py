@@ -113,14 +113,18 @@ def test_a_batch_whose_vm_cannot_be_deleted_is_not_forgotten(
     assert forgotten(ended) == []
 
 
-def test_debug_becomes_a_shell_in_the_jobs_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("tty", "flag"), [(True, "-tt"), (False, "-T")])
+def test_debug_becomes_a_shell_in_the_jobs_directory(
+    tty: bool, flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     became: list[Any] = []
+    monkeypatch.setattr("sys.stdin.isatty", lambda: tty, raising=False)
     monkeypatch.setattr(shell, "become", became.append)
     monkeypatch.setattr(ssh, "find_tool", lambda name: f"/usr/bin/{name}")
     made = batch_session(tmp_path, job(0, **KEPT), of=plan(workdir="/srv/there"))
     farm_of(made).vms = [kept_vm()]
     main(["batch", "debug", "last", "job 0"], made)
-    assert "-tt" in became[0]
+    assert flag in became[0]
     assert became[0][-2] == "root@172.16.0.5"
     assert "cd /srv/there" in became[0][-1]
 

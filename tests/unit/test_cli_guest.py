@@ -94,12 +94,16 @@ def test_a_guest_of_another_host_is_not_reached(tmp_path: Path, capsys: pytest.C
         assert "is on host elsewhere, and this is here" in capsys.readouterr().err
 
 
-def test_ssh_becomes_ssh_with_a_terminal(made: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("tty", "flag"), [(True, "-tt"), (False, "-T")])
+def test_ssh_becomes_ssh_with_a_terminal_where_there_is_one(
+    tty: bool, flag: str, made: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
     became: list[Any] = []
+    monkeypatch.setattr("sys.stdin.isatty", lambda: tty, raising=False)
     monkeypatch.setattr(shell, "become", became.append)
     monkeypatch.setattr(ssh, "find_tool", lambda name: f"/usr/bin/{name}")
     main(["vm", "ssh", "dev"], made)
-    assert "-tt" in became[0]
+    assert flag in became[0]
     assert became[0][-1] == "root@172.16.0.5"
 
 
