@@ -48,6 +48,14 @@ def github_fence(env: Mapping[str, str], token: str) -> tuple[str, str] | None:
     return (f"::stop-commands::{token}", f"::{token}::") if on_github(env) else None
 
 
+def without_commands(env: Mapping[str, str], text: str) -> str:
+    """Return a line of ours, which may have names of a guest's in it, with no command to GitHub.
+
+    A command begins a line with ``::``, as none of ours does; or, in its older form, is anywhere in one.
+    """
+    return text.replace("##[", "## [") if on_github(env) else text
+
+
 def gitlab_sections(
     env: Mapping[str, str], batch: BatchInfo, logs: Iterable[tuple[JobState, Sequence[str]]], *, now: float
 ) -> Iterator[str]:

@@ -20,6 +20,7 @@ from banger.batch.annotations import (
     step_outputs,
     step_outputs_file,
     step_summary_file,
+    without_commands,
 )
 from banger.batch.joblog import shown_line
 from banger.batch.summary import render_summary
@@ -84,14 +85,15 @@ class _Said:
         self._err = err
 
     def line(self, text: str, colour: str | None = None) -> None:
-        text = printable(text)
+        text = without_commands(os.environ, printable(text))
         typer.echo(typer.style(text, fg=colour, bold=True) if colour else text, err=self._err)
 
     def raw(self, text: str) -> None:
-        typer.echo(text, err=self._err)
+        # With what steers a terminal, though there is none: GitLab finds its sections by it.
+        typer.echo(text, err=self._err, color=True)
 
     def note(self, text: str) -> None:
-        typer.echo(printable(f"banger: {text}"), err=True)
+        typer.echo(without_commands(os.environ, printable(f"banger: {text}")), err=True)
 
 
 def _verdict(info: BatchInfo) -> str:
@@ -103,17 +105,17 @@ def _verdict(info: BatchInfo) -> str:
 def _tell(said: _Said, info: BatchInfo, job: JobState, ending: Ending) -> None:
     """Tell of a job that did not pass: how, where, its last words, and how to look into it."""
     tail = ending.tail(job, _TAIL_WAIT_S)
-    if on_gitlab(os.environ):
-        for line in gitlab_sections(os.environ, info, [(job, tail or ())], now=time.time()):
-            said.raw(line)
-        return
     title = "" if job.title == f"job {job.index}" else f" {job.title}"
     said.line("")
     said.line(f"job {job.index}{title}: {describe(job)}", colour="red")
     said.line(f"  {_where(job)}")
     if job.tests and job.tests.failed:
         said.line(f"  failed tests: {', '.join(job.tests.failed)}")
-    _quote(said, tail)
+    if tail and on_gitlab(os.environ):
+        for line in gitlab_sections(os.environ, info, [(job, tail)], now=time.time()):
+            said.raw(line)
+    else:
+        _quote(said, tail)
     said.line(f"  banger batch logs {info.id} {job.index}")
     if job.vm_kept:
         said.line(f"  banger batch debug {info.id} {job.index}   # a shell in its VM, which is kept")
