@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from banger.batch.masking import MIN_SECRET
 from banger.batch.plan import Plan, SecretRef
 from banger.contracts.errors import InvalidInputError
 
 MAX_SECRET_BYTES = 64 * 1024
-_LEAST_LETTERS = 4  # one that is shorter is in half of all lines, and cannot be masked
 
 
 def read_secrets(plan: Plan, directory: Path, environment: Mapping[str, str]) -> dict[str, str]:
@@ -45,6 +45,10 @@ def _value(ref: SecretRef, directory: Path, environment: Mapping[str, str]) -> s
             raise ValueError(f"{ref.file}: {error.strerror}") from None
     if len(value.encode(errors="surrogateescape")) > MAX_SECRET_BYTES:
         raise ValueError(f"is more than {MAX_SECRET_BYTES // 1024} KiB")
-    if "\0" in value or len(value.strip()) < _LEAST_LETTERS:
-        raise ValueError(f"must have {_LEAST_LETTERS} letters at least, or it cannot be masked, and no NUL")
+    if "\0" in value:
+        raise ValueError("must not have a NUL in it")
+    if max((len(line.strip()) for line in value.splitlines()), default=0) < MIN_SECRET:
+        raise ValueError(
+            f"must have {MIN_SECRET} letters at least in one of its lines, or it cannot be masked"
+        )
     return value

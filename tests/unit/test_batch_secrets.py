@@ -44,6 +44,7 @@ def test_all_that_is_wrong_is_told_at_once_and_no_value(tmp_path: Path) -> None:
     wanted = wanting(
         ABSENT="env:ABSENT",
         SHORT="env:SHORT",
+        LINES="env:LINES",
         BLANK="env:BLANK",
         LONG="env:LONG",
         LARGE="file:large",
@@ -51,7 +52,12 @@ def test_all_that_is_wrong_is_told_at_once_and_no_value(tmp_path: Path) -> None:
         GONE="file:gone",
         DIRECTORY="file:directory",
     )
-    environment = {"SHORT": "xyz", "BLANK": " " * 20, "LONG": "LONG" * MAX_SECRET_BYTES}
+    environment = {
+        "SHORT": "xyz",
+        "LINES": "ab\ncd\nef",
+        "BLANK": " " * 20,
+        "LONG": "LONG" * MAX_SECRET_BYTES,
+    }
     with pytest.raises(InvalidInputError) as caught:
         read_secrets(wanted, tmp_path, environment)
     lines = dict(line.split(": ", 1) for line in caught.value.details.splitlines())
@@ -59,6 +65,7 @@ def test_all_that_is_wrong_is_told_at_once_and_no_value(tmp_path: Path) -> None:
     assert lines["ABSENT"] == "ABSENT is not set"
     assert lines["GONE"] == "gone: No such file or directory"
     assert lines["LARGE"] == lines["LONG"] == "is more than 64 KiB"
-    assert "4 letters" in lines["SHORT"]
+    assert all("4 letters" in lines[name] for name in ("SHORT", "LINES", "BLANK"))
+    assert "NUL" in lines["NUL"]
     told = str(caught.value) + caught.value.details
     assert not any(value in told for value in ("xyz", "LONGLONG", "LARGELARGE", "NUL\0"))
