@@ -34,6 +34,7 @@ _SEQUENCE = re.compile(
 )
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1a\x1c-\x1f\x7f-\x9f\u2028\u2029]|\x1b(?!\[[0-9:;]*m)")
 _COLOUR = re.compile(r"\x1b\[[0-9:;]*m")
+_RESET = "\x1b[0m"
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _LINE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) ([ENO]) (.*)", re.DOTALL)
 
@@ -120,6 +121,12 @@ def shown_line(text: str, *, colours: bool = True) -> str:
     text = _SEQUENCE.sub(lambda found: found[0] if found[2] == "m" else "", text)
     text = _CONTROL.sub("", text)
     return text if colours else _COLOUR.sub("", text)
+
+
+def printed_line(text: str, *, colours: bool) -> str:
+    """Return a line to print among others: its colours end where it does."""
+    text = shown_line(text, colours=colours)
+    return f"{text}{_RESET}" if "\x1b" in text else text
 
 
 def _shown(line: bytes) -> bytes:

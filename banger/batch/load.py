@@ -26,7 +26,10 @@ def load_plan(path: Path) -> Plan:
         with path.open("rb") as file:
             text = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise InvalidInputError(f"the plan {path} cannot be read: {error.strerror}") from None
+        raise InvalidInputError(
+            f"the plan {path} cannot be read: {error.strerror}",
+            resolution="Name a plan's file; a command to run goes after --.",
+        ) from None
     return parse_plan(text, str(path))
 
 

@@ -96,7 +96,7 @@ def _again(
 ) -> int:
     """Order it, and show the batch to its end; Ctrl-C leaves it running."""
     from banger.batch.outputs import Outputs
-    from banger.cli.batch_watch import Seen, watch
+    from banger.cli.batch_watch import Seen, look_on
 
     batches = session.farm.batches
     batches.retry(info.id, indexes, keep=keep)
@@ -107,13 +107,4 @@ def _again(
         typer.echo(f"{info.id}: {jobs} again", err=not detach)
     if detach:
         return 0
-    session.failure_code = batch_options.OURS_FAILED
-    try:
-        return watch(session.farm, Seen.now(batches, info.id), Outputs(), shown)
-    except KeyboardInterrupt:
-        typer.echo(
-            f"leaving; the batch goes on: `banger batch attach {info.id}` shows it again, "
-            f"`banger batch cancel {info.id}` stops it",
-            err=True,
-        )
-        raise
+    return look_on(session, Seen.now(batches, info.id), Outputs(), shown)

@@ -20,16 +20,17 @@ def attach(
     quiet: batch_options.Quiet = False,
     as_json: batch_options.Json = False,
 ) -> int:
-    """Show a batch to its end, as `run` does, with the same exit codes.
+    """Show a batch to its end, and end as it does.
 
-    One that has ended has its verdict told, and its files fetched, again. Ctrl-C leaves it running.
+    It shows what `run` shows, with the same exit codes. One that
+    has ended has its verdict told, and its files fetched, again. Ctrl-C leaves it running.
 
     \b
     Examples:
       banger batch attach 3fa94c27d1b6
       banger batch attach unit-tests --junit out.xml --artifacts out/
     """
-    from banger.cli.batch_watch import Seen, Shown, watch
+    from banger.cli.batch_watch import Seen, Shown, look_on
 
     session = session_of(ctx)
     batches = session.farm.batches
@@ -37,13 +38,4 @@ def attach(
     job = find_job(batches.store, seen.info, follow).index if follow else None
     outputs = batch_options.outputs(ctx)
     outputs.make_ready()
-    session.failure_code = batch_options.OURS_FAILED
-    try:
-        return watch(session.farm, seen, outputs, Shown(quiet, as_json, job))
-    except KeyboardInterrupt:
-        typer.echo(
-            f"leaving; the batch goes on: `banger batch attach {seen.info.id}` shows it again, "
-            f"`banger batch cancel {seen.info.id}` stops it",
-            err=True,
-        )
-        raise
+    return look_on(session, seen, outputs, Shown(quiet, as_json, job))

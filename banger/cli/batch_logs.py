@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from banger.batch.joblog import read_lines, shown_line
+from banger.batch.joblog import printed_line, read_lines
 from banger.cli.batch_refs import BatchJob, BatchRef, find_job
 from banger.cli.session import session_of
 from banger.contracts.errors import InvalidInputError
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from banger.batch.state import JobState
 
 _LOOK_S = 0.5  # each look is an order to the job's host
-_RESET = "\x1b[0m"  # after a line of colours: they end where it does
 
 
 def logs(
@@ -158,8 +157,7 @@ class _Printer:
         at = f"{line.at:%Y-%m-%dT%H:%M:%S}.{line.at.microsecond // 1000:03}Z"
         if self._as_json:
             return json.dumps({"at": at, "stream": line.stream, "text": line.text})
-        text = shown_line(line.text, colours=self._colours)
-        text = f"{text}{_RESET}" if "\x1b" in text else text
+        text = printed_line(line.text, colours=self._colours)
         return f"{at} {text}" if self._timestamps else text
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from banger.batch.annotations import github_fence
-from banger.batch.joblog import read_lines, shown_line
+from banger.batch.joblog import printed_line, read_lines
 from banger.contracts.errors import NotFoundError, UnavailableError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class JobOutput:
         self._batches = batches
         self._batch = batch
         self._err = as_json
+        self._colours = (sys.stderr if as_json else sys.stdout).isatty()
         self._attempt = 0
         self._offset = 0
         self._looked = 0.0
@@ -63,7 +64,7 @@ class JobOutput:
         if fence:
             typer.echo(fence[0], err=self._err)
         for line in read_lines(piece.data[:whole]):
-            text = shown_line(line.text, colours=sys.stdout.isatty())
+            text = printed_line(line.text, colours=self._colours)
             typer.echo(f"banger: {text}" if line.stream == "note" else text, err=self._err)
         if fence:
             typer.echo(fence[1], err=self._err)

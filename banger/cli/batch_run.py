@@ -60,7 +60,7 @@ def run(
     quiet: batch_options.Quiet = False,
     as_json: batch_options.Json = False,
 ) -> int:
-    """Run a plan's jobs, each in a VM of its own, and wait for their verdict.
+    """Run a plan's jobs, each in a VM, and wait for the verdict.
 
     A plan is a file (`banger batch schema` says what may be in it), or flags and a command alone. Flags go
     before what the file says; variables, paths and globs are added to its own.

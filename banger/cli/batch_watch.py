@@ -8,11 +8,14 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import typer
+
 from banger.batch.ending import Ending
 from banger.batch.patience import Following, patiently
 from banger.batch.state import JobState
 from banger.cli.batch_board import Board
 from banger.cli.batch_clock import Clock
+from banger.cli.batch_options import OURS_FAILED
 from banger.cli.batch_output import JobOutput
 from banger.cli.batch_report import report
 from banger.cli.batch_view import batch_view
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from banger.batch.outputs import Outputs
     from banger.batch.state import BatchInfo
     from banger.cli.batch_interrupt import Stopping
+    from banger.cli.session import Session
     from banger.farm import Farm
 
 _LOOK_S = 1.0
@@ -80,13 +84,39 @@ def watch(
     batches = farm.batches
     with Ending(batches, info, outputs) as ending:
         if info.state != "ended":
-            _Watch(farm, seen, ending, shown).to_end(seen.after, stopping)
+            with _told_if_unread(info.id):
+                _Watch(farm, seen, ending, shown).to_end(seen.after, stopping)
         info = patiently(lambda: batches.store.find(info.id))
         jobs = patiently(lambda: batches.store.jobs(info.id))
         for job in jobs:
             ending.take(job)
         interrupted = stopping is not None and stopping.ended()
         return report(info, jobs, ending, as_json=shown.as_json, interrupted=interrupted)
+
+
+@contextlib.contextmanager
+def _told_if_unread(batch: str) -> Iterator[None]:
+    """Where nobody reads our output any more (``| head``), say that the batch goes on without us."""
+    try:
+        yield
+    except BrokenPipeError:
+        typer.echo(f"nobody reads on; the batch goes on: `banger batch attach {batch}` shows it", err=True)
+        raise
+
+
+def look_on(session: Session, seen: Seen, outputs: Outputs, shown: Shown) -> int:
+    """Watch a batch that goes on whether we do or not: Ctrl-C leaves it, and says how to come back."""
+    session.failure_code = OURS_FAILED
+    batch = seen.info.id
+    try:
+        return watch(session.farm, seen, outputs, shown)
+    except KeyboardInterrupt:
+        typer.echo(
+            f"leaving; the batch goes on: `banger batch attach {batch}` shows it again, "
+            f"`banger batch cancel {batch}` stops it",
+            err=True,
+        )
+        raise
 
 
 class _Watch:

@@ -14,6 +14,7 @@ from played_batches import BATCH, attempt, job, passed
 from played_run import away, run_of, run_session
 
 from banger.batch import ending, patience
+from banger.batch.state import Tests
 from banger.cli import main
 from banger.cli.session import Session
 from banger.contracts.errors import CapacityError, UnavailableError
@@ -346,8 +347,33 @@ def test_gitlab_has_a_section_for_each_job_that_failed(tmp_path: Path, capsys, m
     session = run_session(tmp_path, passed(0), job(1))
     run_of(session).host.files[1, 1, "output.log"] = LOG
     assert run(session) == 1
-    assert "section_start:" in (out := capsys.readouterr().out)
-    assert f"banger_{BATCH}_1" in out
+    lines = capsys.readouterr().out.split("\n")
+    begin = next(n for n, line in enumerate(lines) if line.startswith("\x1b[0Ksection_start:"))
+    assert f"banger_{BATCH}_1" in lines[begin]
+    assert [line.rstrip("\x1b[0m") for line in lines[begin + 1 : begin + 3]] == ["collected", "it broke"]
+    assert lines[begin + 3].startswith("\x1b[0Ksection_end:")
+    assert lines[begin + 4] == f"  banger batch logs {BATCH} 1"
+
+
+def test_a_tests_name_is_no_command_to_github(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    named = Tests(tests=1, failures=1, failed=("##[stop-commands]x",))
+    session = run_session(tmp_path, passed(0), job(1, tests=named))
+    run_of(session).host.files[1, 1, "output.log"] = LOG
+    assert run(session) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert "  failed tests: ## [stop-commands]x" in lines
+    assert not any("##[" in line for line in lines if not line.startswith("::"))
+
+
+def test_who_reads_no_more_is_told_that_the_batch_goes_on(tmp_path: Path, capsys) -> None:
+    def unread() -> None:
+        raise BrokenPipeError
+
+    session = run_session(tmp_path, running(0), unread)
+    assert run(session) == 3
+    assert f"the batch goes on: `banger batch attach {BATCH}`" in capsys.readouterr().err
+    assert not run_of(session).orders
 
 
 # --- what may come in between --------------------------------------------------------------------
