@@ -9,7 +9,6 @@ import typer
 from banger import __version__
 from banger.cli import (
     audit,
-    batch,
     config,
     doctor,
     events,
@@ -25,6 +24,7 @@ from banger.cli import (
     system,
     vm,
 )
+from banger.cli.batch.app import app as batch
 from banger.cli.group import command, group, require_command
 
 app = group("A job-queue worker farm for microVMs.", completion=True)
@@ -42,7 +42,7 @@ def _(
 
 app.add_typer(vm.app, name="vm")
 command(app, "run")(run.run)
-app.add_typer(batch.app, name="batch")
+app.add_typer(batch, name="batch")
 app.add_typer(job.app, name="job")
 app.add_typer(image.app, name="image")
 app.add_typer(kernel.app, name="kernel")

@@ -15,9 +15,9 @@ from rich.console import Console
 
 from banger.batch.plan import Plan, VmPlan
 from banger.batch.state import JobState, Verdict
-from banger.cli.batch_board import Board
-from banger.cli.batch_clock import Clock
-from banger.cli.batch_live import BatchLive
+from banger.cli.batch.board import Board
+from banger.cli.batch.clock import Clock
+from banger.cli.batch.live import BatchLive
 from banger.connection import connect
 from banger.embedded import control, credentials
 from tests.bench.command_line import BANGER

@@ -13,7 +13,8 @@ import pytest
 from played_batches import BATCH, again_of, batch_session, batches_of, job, passed, plan
 
 from banger.batch import client
-from banger.cli import batch_watch, main
+from banger.cli import main
+from banger.cli.batch import watch as batch_watch
 from banger.cli.session import Session
 
 

@@ -10,9 +10,9 @@ from played_batches import info, job, passed
 from rich.console import Console
 
 from banger.batch.state import JobState
-from banger.cli.batch_board import Board
-from banger.cli.batch_clock import Clock
-from banger.cli.batch_live import BatchLive, rows
+from banger.cli.batch.board import Board
+from banger.cli.batch.clock import Clock
+from banger.cli.batch.live import BatchLive, rows
 
 VM = "0123456789ab"
 NOW = 1030.0

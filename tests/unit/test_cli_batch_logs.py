@@ -11,7 +11,8 @@ import pytest
 from played_batches import BATCH, attempt, batch_session, batches_of, job
 
 from banger.batch import patience
-from banger.cli import batch_logs, main
+from banger.cli import main
+from banger.cli.batch import logs as batch_logs
 from banger.cli.session import Session
 from banger.contracts.errors import UnavailableError
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from banger.cli import batch_options
-from banger.cli.batch_refs import BatchRef, find_job
+from banger.cli.batch import options as batch_options
+from banger.cli.batch.refs import BatchRef, find_job
 from banger.cli.session import session_of
 
 
@@ -30,7 +30,7 @@ def attach(
       banger batch attach 3fa94c27d1b6
       banger batch attach unit-tests --junit out.xml --artifacts out/
     """
-    from banger.cli.batch_watch import Seen, Shown, look_on
+    from banger.cli.batch.watch import Seen, Shown, look_on
 
     session = session_of(ctx)
     batches = session.farm.batches

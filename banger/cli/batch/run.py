@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from banger.cli import batch_flags, batch_options, options
+from banger.cli import options
+from banger.cli.batch import flags as batch_flags
+from banger.cli.batch import options as batch_options
 from banger.cli.columns import columns, print_json
 from banger.cli.group import words_after
 from banger.cli.session import Session, session_of
@@ -123,8 +125,8 @@ def _run(
     """Submit a plan and watch it; the first Ctrl-C cancels the batch, the second leaves."""
     from banger.batch.expand import expand
     from banger.batch.patience import patiently
-    from banger.cli.batch_interrupt import Stopping
-    from banger.cli.batch_watch import Seen, Shown, watch
+    from banger.cli.batch.interrupt import Stopping
+    from banger.cli.batch.watch import Seen, Shown, watch
 
     jobs = expand(plan)
     shown = Shown(quiet, as_json, None if follow is None else _index(jobs, follow))

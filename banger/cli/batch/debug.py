@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from banger.cli.batch_refs import BatchJob, BatchRef, find_job
+from banger.cli.batch.refs import BatchJob, BatchRef, find_job
 from banger.cli.session import session_of
 from banger.contracts.errors import BangerError, InvalidInputError, NotFoundError, WrongStateError
 from banger.contracts.states import State

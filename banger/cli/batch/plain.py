@@ -9,8 +9,8 @@ import typer
 
 from banger.batch.state import Verdict
 from banger.batch.verdict import describe, took_s
-from banger.cli.batch_board import Board, counted
-from banger.cli.batch_clock import Clock
+from banger.cli.batch.board import Board, counted
+from banger.cli.batch.clock import Clock
 from banger.cli.failure import printable
 from banger.contracts.durations import format_duration
 

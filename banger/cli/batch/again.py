@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from banger.cli import batch_options
-from banger.cli.batch_refs import BatchJob, BatchRef, find_job
+from banger.cli.batch import options as batch_options
+from banger.cli.batch.refs import BatchJob, BatchRef, find_job
 from banger.cli.columns import print_json
 from banger.cli.session import session_of
 from banger.contracts.errors import ConflictError
 
 if TYPE_CHECKING:
     from banger.batch.state import BatchInfo
-    from banger.cli.batch_watch import Shown
+    from banger.cli.batch.watch import Shown
     from banger.cli.session import Session
 
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Do not show the batch to its end.")]
@@ -45,7 +45,7 @@ def retry(
     """
     from banger.batch.state import Verdict
     from banger.batch.verdict import headline
-    from banger.cli.batch_watch import Shown
+    from banger.cli.batch.watch import Shown
 
     session = session_of(ctx)
     store = session.farm.batches.store
@@ -81,7 +81,7 @@ def rerun(
       banger batch rerun unit-tests 3 --keep
       banger batch debug unit-tests 3
     """
-    from banger.cli.batch_watch import Shown
+    from banger.cli.batch.watch import Shown
 
     session = session_of(ctx)
     store = session.farm.batches.store
@@ -96,7 +96,7 @@ def _again(
 ) -> int:
     """Order it, and show the batch to its end; Ctrl-C leaves it running."""
     from banger.batch.outputs import Outputs
-    from banger.cli.batch_watch import Seen, look_on
+    from banger.cli.batch.watch import Seen, look_on
 
     batches = session.farm.batches
     batches.retry(info.id, indexes, keep=keep)

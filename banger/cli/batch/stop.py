@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from banger.cli import options
-from banger.cli.batch_refs import BatchRef
+from banger.cli.batch.refs import BatchRef
 from banger.cli.session import session_of
 from banger.cli.several import each
 from banger.contracts.errors import InvalidInputError

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
     from banger.batch.state import JobState
-    from banger.cli.batch_board import Board
-    from banger.cli.batch_clock import Clock
+    from banger.cli.batch.board import Board
+    from banger.cli.batch.clock import Clock
 
 
 class BatchView(Protocol):
@@ -37,9 +37,9 @@ class BatchView(Protocol):
 def batch_view(board: Board, clock: Clock, *, quiet: bool = False, table: bool = True) -> BatchView:
     """Return the view that fits stderr; without ``table`` one of plain lines."""
     if table and not quiet and sys.stderr.isatty():
-        from banger.cli.batch_live import BatchLive
+        from banger.cli.batch.live import BatchLive
 
         return BatchLive(board, clock)
-    from banger.cli.batch_plain import BatchPlain
+    from banger.cli.batch.plain import BatchPlain
 
     return BatchPlain(board, clock, starts=not quiet)

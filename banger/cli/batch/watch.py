@@ -13,12 +13,12 @@ import typer
 from banger.batch.ending import Ending
 from banger.batch.patience import Following, patiently
 from banger.batch.state import JobState
-from banger.cli.batch_board import Board
-from banger.cli.batch_clock import Clock
-from banger.cli.batch_options import OURS_FAILED
-from banger.cli.batch_output import JobOutput
-from banger.cli.batch_report import report
-from banger.cli.batch_view import batch_view
+from banger.cli.batch.board import Board
+from banger.cli.batch.clock import Clock
+from banger.cli.batch.options import OURS_FAILED
+from banger.cli.batch.output import JobOutput
+from banger.cli.batch.report import report
+from banger.cli.batch.view import batch_view
 from banger.connection import is_away
 from banger.contracts.errors import BangerError, UnavailableError
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from banger.batch.expand import JobPlan
     from banger.batch.outputs import Outputs
     from banger.batch.state import BatchInfo
-    from banger.cli.batch_interrupt import Stopping
+    from banger.cli.batch.interrupt import Stopping
     from banger.cli.session import Session
     from banger.farm import Farm
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from banger.batch.joblog import printed_line, read_lines
-from banger.cli.batch_refs import BatchJob, BatchRef, find_job
+from banger.cli.batch.refs import BatchJob, BatchRef, find_job
 from banger.cli.session import session_of
 from banger.contracts.errors import InvalidInputError
 

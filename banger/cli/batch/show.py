@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from banger.cli import options
-from banger.cli.batch_read import batch_facts
-from banger.cli.batch_refs import BatchRef, SomeBatchJob, find_job
+from banger.cli.batch.facts import batch_facts
+from banger.cli.batch.refs import BatchRef, SomeBatchJob, find_job
 from banger.cli.columns import columns, pairs, print_json
 from banger.cli.failure import printable
 from banger.cli.session import session_of

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from banger.cli import options
-from banger.cli.batch_refs import BatchRef, SomeBatchJob, find_job
+from banger.cli.batch.refs import BatchRef, SomeBatchJob, find_job
 from banger.cli.columns import print_json
 from banger.cli.failure import printable
 from banger.cli.session import session_of

@@ -1,0 +1,1 @@
+"""``banger batch``: one plan, many VMs, one verdict. A file a command, and what they share."""
