@@ -24,10 +24,12 @@ find_python() {
     die "no Python 3.11 or newer was found" "Install python3 from Debian 12, Ubuntu 24.04 or newer."
 }
 
-# Build an image unless the store has it.
+# Build an image unless the store has it: ensure_image NAME [RECIPE OPTIONS...]; the recipe is NAME's by default.
 ensure_image() {
-    if ! .venv/bin/banger image show "$1" >/dev/null 2>&1; then
-        say "building the image $1 from Debian packages (once)"
-        .venv/bin/banger image build "$1"
+    local name=$1
+    shift
+    if ! .venv/bin/banger image show "$name" >/dev/null 2>&1; then
+        say "building the image $name from Debian packages (once)"
+        .venv/bin/banger image build "${@:-$name}" --name "$name"
     fi
 }
