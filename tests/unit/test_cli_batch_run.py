@@ -16,6 +16,7 @@ from played_run import away, run_of, run_session
 from banger.batch import ending, patience
 from banger.batch.state import Tests
 from banger.cli import main
+from banger.cli.batch import output
 from banger.cli.session import Session
 from banger.contracts.errors import CapacityError, UnavailableError
 
@@ -483,3 +484,58 @@ def test_a_job_that_is_followed_is_printed_as_it_prints(tmp_path: Path, capsys) 
     assert run(session, "--follow", "1") == 1
     out = capsys.readouterr().out
     assert out.startswith("collected\nit broke\nbatch micro")
+
+
+def test_a_job_that_is_tried_again_is_printed_to_the_end_of_each_attempt(
+    tmp_path: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr(output, "_LOOK_S", 0.0)
+    again = running(1).model_copy(update={"attempts": (attempt(verdict="infra_error"), attempt(2))})
+    ended = job(1, attempts=again.attempts)
+    session = run_session(tmp_path, running(1), None)
+    files = run_of(session).host.files
+    files[1, 1, "output.log"] = LOG
+    more = LOG.replace(b"collected", b"its last words")
+    run_of(session).script += [
+        lambda: files.update({(1, 1, "output.log"): LOG + more, (1, 2, "output.log"): LOG}),
+        again,
+        *(None, ended, passed(0)),
+    ]
+    assert run(session, "--follow", "1") == 1
+    said = capsys.readouterr()
+    assert said.out.startswith(
+        "collected\nit broke\nits last words\nit broke\ncollected\nit broke\nbatch micro"
+    )
+    assert "banger: attempt 2 begins\n" in said.err
+
+
+def test_an_attempt_whose_host_is_gone_does_not_hide_the_next_one(
+    tmp_path: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr(output, "_LOOK_S", 0.0)
+    again = running(1).model_copy(update={"attempts": (attempt(verdict="infra_error"), attempt(2))})
+    session = run_session(tmp_path, running(1), None)
+    host = run_of(session).host
+    host.files = {(1, 1, "output.log"): LOG, (1, 2, "output.log"): LOG}
+
+    def vanish() -> None:
+        def answer() -> None:
+            if host.asked[-1][2] == 1:
+                raise UnavailableError("host here does not answer")
+
+        host.before_answer = answer
+
+    run_of(session).script += [vanish, again, None, job(1, attempts=again.attempts), passed(0)]
+    assert run(session, "--follow", "1") == 1
+    said = capsys.readouterr()
+    assert said.out.startswith("collected\nit broke\ncollected\nit broke\nbatch micro")
+    assert "banger: the end of attempt 1 is missing: host here does not answer\n" in said.err
+
+
+def test_a_job_of_a_batch_that_has_ended_can_be_followed_too(tmp_path: Path, capsys) -> None:
+    session = run_session(tmp_path)
+    run_of(session).begin([passed(0)])
+    run_of(session).host.files[0, 1, "output.log"] = LOG
+    run_of(session).end()
+    assert main(["batch", "attach", BATCH, "--follow", "0"], session) == 0
+    assert capsys.readouterr().out.startswith("collected\nit broke\nbatch tests")

@@ -96,7 +96,8 @@ def _again(
 ) -> int:
     """Order it, and show the batch to its end; Ctrl-C leaves it running."""
     from banger.batch.outputs import Outputs
-    from banger.cli.batch.watch import Seen, look_on
+    from banger.cli.batch.seen import Seen
+    from banger.cli.batch.watch import look_on
 
     batches = session.farm.batches
     batches.retry(info.id, indexes, keep=keep)

@@ -30,7 +30,8 @@ def attach(
       banger batch attach 3fa94c27d1b6
       banger batch attach unit-tests --junit out.xml --artifacts out/
     """
-    from banger.cli.batch.watch import Seen, Shown, look_on
+    from banger.cli.batch.seen import Seen
+    from banger.cli.batch.watch import Shown, look_on
 
     session = session_of(ctx)
     batches = session.farm.batches

@@ -6,21 +6,19 @@ import json
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from banger.batch.joblog import printed_line, read_lines
+from banger.batch.joblog import printed_line
+from banger.cli.batch.log import Log
 from banger.cli.batch.refs import BatchJob, BatchRef, find_job
 from banger.cli.session import session_of
 from banger.contracts.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from banger.batch.client import BatchClient
-    from banger.batch.files_left import Piece
     from banger.batch.joblog import LogLine
-    from banger.batch.state import JobState
 
 _LOOK_S = 0.5  # each look is an order to the job's host
 
@@ -64,7 +62,7 @@ def logs(
         )
     batches = session_of(ctx).farm.batches
     info = batches.store.find(batch)
-    log = _Log(batches, info.id, find_job(batches.store, info, job).index, attempt)
+    log = Log(batches, info.id, find_job(batches.store, info, job).index, attempt)
     left_out = "stderr" if stdout_only else "stdout" if stderr_only else None
     printer = _Printer(left_out, timestamps=timestamps, as_json=as_json)
     if follow:
@@ -76,59 +74,6 @@ def logs(
 
         typer.echo(f"banger: there is no output of it; it is {describe(log.job())}", err=True)
     return 0
-
-
-class _Log:
-    """The log of a job's last attempt, or of a given one, read on from where it was read at last."""
-
-    def __init__(self, batches: BatchClient, batch: str, index: int, attempt: int | None) -> None:
-        self._batches = batches
-        self._batch = batch
-        self._index = index
-        self._given = attempt
-        self._attempt = attempt or 0
-        self._offset = 0
-        self.there = False
-
-    def job(self) -> JobState:
-        """Return how the job stands."""
-        from banger.batch.patience import patiently
-
-        return patiently(lambda: self._batches.store.job(self._batch, self._index))
-
-    def over(self, job: JobState) -> bool:
-        """Tell whether nothing comes any more."""
-        if self._given is None or self._given > job.attempt:
-            return job.state == "ended"
-        return job.attempts[self._given - 1].ended_at is not None
-
-    def news(self, job: JobState) -> Iterator[LogLine]:
-        """Yield the whole lines that came since; of a new attempt, after what was left of the one before.
-
-        NotFoundError where the job has not begun.
-        """
-        if self._given is None and self._attempt != job.attempt:
-            if self._attempt:
-                yield from self._lines(job)
-                typer.echo(f"banger: attempt {job.attempt} begins", err=True)
-            self._attempt, self._offset = job.attempt, 0
-        yield from self._lines(job)
-
-    def _lines(self, job: JobState) -> Iterator[LogLine]:
-        from banger.batch.patience import patiently
-
-        def ask() -> Piece:
-            attempt = self._attempt or None
-            return self._batches.piece(job, self._batch, "output.log", self._offset, attempt=attempt)
-
-        while True:
-            piece = patiently(ask)
-            self.there |= piece.size is not None
-            whole = piece.data.rfind(b"\n") + 1
-            if not whole:
-                return
-            self._offset += whole
-            yield from read_lines(piece.data[:whole])
 
 
 class _Printer:
@@ -161,7 +106,7 @@ class _Printer:
         return f"{at} {text}" if self._timestamps else text
 
 
-def _follow(log: _Log, printer: _Printer, lines: int | None) -> None:
+def _follow(log: Log, printer: _Printer, lines: int | None) -> None:
     """Print what there is, or the last ``lines`` lines of it, then what comes, to the end."""
     while True:
         job = log.job()  # before its log: what comes after an end has nothing to add

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import sys
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import typer
 
 from banger.batch.annotations import github_fence
-from banger.batch.joblog import printed_line, read_lines
-from banger.contracts.errors import NotFoundError, UnavailableError
+from banger.batch.joblog import printed_line
+from banger.cli.batch.log import Log
+from banger.contracts.errors import UnavailableError
 
 if TYPE_CHECKING:
     from banger.batch.client import BatchClient
+    from banger.batch.joblog import LogLine
     from banger.batch.state import JobState
 
 _LOOK_S = 0.5  # each look is an order to the job's host
@@ -24,48 +28,54 @@ _LOOK_S = 0.5  # each look is an order to the job's host
 class JobOutput:
     """Prints a job's output from where it was at last; every attempt from its beginning."""
 
-    def __init__(self, batches: BatchClient, batch: str, *, as_json: bool = False) -> None:
-        self._batches = batches
-        self._batch = batch
+    def __init__(self, batches: BatchClient, batch: str, index: int, *, as_json: bool = False) -> None:
+        self._log = Log(batches, batch, index, away_s=0.0)  # who watches has more to do than to wait
         self._err = as_json
         self._colours = (sys.stderr if as_json else sys.stdout).isatty()
-        self._attempt = 0
-        self._offset = 0
         self._looked = 0.0
-        self._over = False
+        self._read = 0  # the attempt of which nothing comes any more
 
     def print_news(self, job: JobState, *, last: bool = False) -> None:
         """Print what has come since the last look; the ``last`` one looks in any case."""
-        if not job.attempts or job.attempts[-1].host is None:
+        if not job.attempts or job.attempts[-1].host is None or job.attempt == self._read:
             return
-        if job.attempt != self._attempt:
-            self._attempt, self._offset, self._over = job.attempt, 0, False
-        if self._over or (not last and time.monotonic() - self._looked < _LOOK_S):
+        if not last and time.monotonic() - self._looked < _LOOK_S:
             return
-        ended = job.state == "ended"  # before the look: what comes after it has nothing to add
         try:
-            while self._print_piece(job):
-                pass
-        except NotFoundError:
-            pass  # it has printed nothing yet
+            self._print(self._log.news(job))
         except UnavailableError:
             return  # its host, or Redis, is away; the next look goes on
         finally:
             self._looked = time.monotonic()
-        self._over = ended
+        if job.state == "ended":  # as it was before the look: what comes after an end has nothing to add
+            self._read = job.attempt
 
-    def _print_piece(self, job: JobState) -> bool:
-        piece = self._batches.piece(job, self._batch, "output.log", self._offset)
-        whole = piece.data.rfind(b"\n") + 1
-        if not whole:
-            return False
-        self._offset += whole
-        fence = github_fence(os.environ, secrets.token_hex(16))
-        if fence:
+    def _print(self, lines: Iterable[LogLine]) -> None:
+        with contextlib.closing(_Fence(err=self._err)) as fence:
+            for line in lines:
+                fence.open()
+                text = printed_line(line.text, colours=self._colours)
+                typer.echo(f"banger: {text}" if line.stream == "note" else text, err=self._err)
+
+
+class _Fence:
+    """Lines around what a guest says where GitHub reads it, once it says anything."""
+
+    def __init__(self, *, err: bool) -> None:
+        self._err = err
+        self._end = ""
+        self._opened = False
+
+    def open(self) -> None:
+        """Begin, unless it has begun."""
+        if self._opened:
+            return
+        self._opened = True
+        if fence := github_fence(os.environ, secrets.token_hex(16)):
             typer.echo(fence[0], err=self._err)
-        for line in read_lines(piece.data[:whole]):
-            text = printed_line(line.text, colours=self._colours)
-            typer.echo(f"banger: {text}" if line.stream == "note" else text, err=self._err)
-        if fence:
-            typer.echo(fence[1], err=self._err)
-        return True
+            self._end = fence[1]
+
+    def close(self) -> None:
+        """End it, where it has begun."""
+        if self._end:
+            typer.echo(self._end, err=self._err)

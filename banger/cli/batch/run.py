@@ -126,7 +126,8 @@ def _run(
     from banger.batch.expand import expand
     from banger.batch.patience import patiently
     from banger.cli.batch.interrupt import Stopping
-    from banger.cli.batch.watch import Seen, Shown, watch
+    from banger.cli.batch.seen import Seen
+    from banger.cli.batch.watch import Shown, watch
 
     jobs = expand(plan)
     shown = Shown(quiet, as_json, None if follow is None else _index(jobs, follow))

@@ -3,37 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
 from banger.batch.ending import Ending
 from banger.batch.patience import Following, patiently
-from banger.batch.state import JobState
 from banger.cli.batch.board import Board
 from banger.cli.batch.clock import Clock
 from banger.cli.batch.options import OURS_FAILED
 from banger.cli.batch.output import JobOutput
 from banger.cli.batch.report import report
+from banger.cli.batch.stages import stages_noted
 from banger.cli.batch.view import batch_view
 from banger.connection import is_away
-from banger.contracts.errors import BangerError, UnavailableError
+from banger.contracts.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from banger.batch.client import BatchClient
-    from banger.batch.expand import JobPlan
     from banger.batch.outputs import Outputs
-    from banger.batch.state import BatchInfo
+    from banger.batch.state import JobState
     from banger.cli.batch.interrupt import Stopping
+    from banger.cli.batch.seen import Seen
     from banger.cli.session import Session
     from banger.farm import Farm
 
 _LOOK_S = 1.0
-_LOOKS = 10
-_AWAY_PAUSE_S = 1.0
 
 
 class Shown(NamedTuple):
@@ -42,31 +38,6 @@ class Shown(NamedTuple):
     quiet: bool = False
     as_json: bool = False
     follow: int | None = None
-
-
-class Seen(NamedTuple):
-    """A batch and its jobs as they were after an event of its stream."""
-
-    info: BatchInfo
-    jobs: Sequence[JobState]
-    after: str
-
-    @classmethod
-    def new(cls, info: BatchInfo, jobs: Sequence[JobPlan]) -> Seen:
-        """Return a batch that has just been submitted: all of its jobs wait."""
-        waiting = [JobState(index=job.index, title=job.title, matrix=job.matrix) for job in jobs]
-        return cls(info, waiting, "0")
-
-    @classmethod
-    def now(cls, batches: BatchClient, batch: str) -> Seen:
-        """Return a batch as it is, read anew while it changes meanwhile: else changes would be told twice."""
-        store = batches.store
-        for _ in range(_LOOKS):
-            after = store.last_event(batch)
-            seen = cls(store.find(batch), store.jobs(batch), after)
-            if store.last_event(batch) == after:
-                break
-        return seen
 
 
 def watch(
@@ -90,6 +61,8 @@ def watch(
         jobs = patiently(lambda: batches.store.jobs(info.id))
         for job in jobs:
             ending.take(job)
+        if seen.info.state == "ended" and shown.follow is not None:
+            JobOutput(batches, info.id, shown.follow, as_json=shown.as_json).print_news(jobs[shown.follow])
         interrupted = stopping is not None and stopping.ended()
         return report(info, jobs, ending, as_json=shown.as_json, interrupted=interrupted)
 
@@ -132,7 +105,9 @@ class _Watch:
         self._board = Board(info, seen.jobs, patiently(lambda: farm.batches.store.times(info.name)))
         self._view = batch_view(self._board, self._clock, quiet=shown.quiet, table=shown.follow is None)
         self._output = (
-            None if shown.follow is None else JobOutput(farm.batches, info.id, as_json=shown.as_json)
+            None
+            if shown.follow is None
+            else JobOutput(farm.batches, info.id, shown.follow, as_json=shown.as_json)
         )
 
     def to_end(self, after: str, stopping: Stopping | None) -> None:
@@ -143,7 +118,8 @@ class _Watch:
         for job in self._board.jobs.values():
             if job.state == "ended":
                 self._ending.take(job)
-        with self._view as view, self._stages():
+        noted = stages_noted(self._farm, self._board) if self._view.stages else contextlib.nullcontext()
+        with self._view as view, noted:
             if stopping is not None:
                 stopping.heard_at(view.note)
             for change in following.changes():
@@ -172,36 +148,6 @@ class _Watch:
     def _print_output(self, *, last: bool = False) -> None:
         if self._output is not None and self._shown.follow is not None:
             self._output.print_news(self._board.jobs[self._shown.follow], last=last)
-
-    @contextlib.contextmanager
-    def _stages(self) -> Iterator[None]:
-        """Have the farm's events noted on the board, as long as the block lasts."""
-        over = threading.Event()
-        if self._view.stages:
-            threading.Thread(target=self._note_stages, args=(over,), daemon=True).start()
-        try:
-            yield
-        finally:
-            over.set()
-
-    def _note_stages(self, over: threading.Event) -> None:
-        """Note events until it is over. What cannot be read is not shown: it is no more than decoration."""
-        after = "$"
-        for job in self._board.at_work():
-            with contextlib.suppress(BangerError):
-                self._board.was_at(job, self._farm.job(job.job or "").stage)
-        while not over.is_set():
-            try:
-                for event in self._farm.events.follow(after=after):
-                    if event is not None:
-                        after = event.id
-                        self._board.event(event)
-                    if over.is_set():
-                        return
-            except UnavailableError:
-                over.wait(_AWAY_PAUSE_S)
-            except BangerError:
-                return
 
 
 @contextlib.contextmanager
