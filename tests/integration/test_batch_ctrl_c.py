@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from farm_box import eventually
 from faulty_farm import Fault, FaultyFarm
@@ -53,10 +51,8 @@ def test_the_second_leaves_at_once_and_says_how_to_come_back(
     command.says("cancelling")
     faulty.expect(Fault("overlay", "before", "hold", "undo"))
     at_work(faulty, "undo overlay")
-    pressed = time.monotonic()
     command.press()
-    assert command.code() == INTERRUPTED
-    assert time.monotonic() - pressed < 3
+    assert command.code() == INTERRUPTED  # while the undo is still held
     (batch,) = faulty.box.farm.batches.store.active()
     assert "leaving; the workers go on removing what is at work" in command.screen()
     assert f"banger batch attach {batch.id}" in command.screen()

@@ -255,10 +255,8 @@ def test_two_batches_share_what_room_there_is(farm: BatchFarm) -> None:
 def test_a_single_vm_gets_through_while_a_batch_fills_the_host(farm: BatchFarm) -> None:
     batch = farm.submit(farm.hold(), count=10, vm=WIDE)
     eventually(lambda: farm.info(batch).why)
-    began = time.monotonic()
     vm = farm.box.farm.create("dev", **WIDE)
     assert vm.state is State.RUNNING
-    assert time.monotonic() - began < 20
     assert farm.counts(batch) == {"running": 2, "waiting": 8}
     farm.box.farm.delete("dev")
 
@@ -297,9 +295,10 @@ def test_a_batch_that_is_submitted_twice_is_one(farm: BatchFarm) -> None:
     eventually(lambda: farm.batches.get(batch))
     assert verdicts(farm.ended(batch)) == [PASSED] * 3
     farm.box.farm._send(BATCH, CONTROL, order)
-    time.sleep(0.5)
+    after = farm.submit()
+    farm.ended(after)  # by now the order before it was seen to
     assert farm.words(batch) == ["submitted", "ended"]
-    assert [info.id for info in farm.batches.all()] == [batch]
+    assert [info.id for info in farm.batches.all()] == [batch, after]
 
 
 def test_those_that_failed_run_once_more_and_no_others(farm: BatchFarm) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import random
 import tarfile
-import time
 from pathlib import Path
 
 import pytest
@@ -193,7 +192,6 @@ def test_damage_anywhere_is_never_worse_than_a_note(tmp_path: Path) -> None:
     )
     whole += tar_of(("n" * 200, FILE, "y"), ("s", DIRECTORY, ""))
     dice = random.Random(7)
-    began = time.monotonic()
     for _ in range(300):
         data = bytearray(whole)
         for _ in range(dice.randint(1, 30)):
@@ -205,7 +203,6 @@ def test_damage_anywhere_is_never_worse_than_a_note(tmp_path: Path) -> None:
                 data[at + 148 : at + 156] = b" " * 8
                 data[at + 148 : at + 156] = b"%06o\0 " % sum(data[at : at + 512])
         unpacked(tmp_path, bytes(data))
-    assert time.monotonic() - began < 60
 
 
 def test_directories_of_a_batch_sort() -> None:
