@@ -72,6 +72,7 @@ def celery_settings(url: str) -> dict[str, Any]:
             "unacked_key": unacked,
             "unacked_index_key": f"{unacked}_index",
             "unacked_mutex_key": f"{unacked}_mutex",
+            "unacked_mutex_expire": 30,  # else one who dies while restoring is waited for
         },
         "task_create_missing_queues": True,
         "task_default_queue": "banger.control",
