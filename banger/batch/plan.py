@@ -32,6 +32,7 @@ MAX_PATTERNS = 64
 MAX_UPLOAD_PATHS = 256
 MAX_AXES = 16
 MAX_AXIS_VALUES = 256
+LAST = "last"  # stands for the youngest batch wherever one is named
 MAX_PLAN_BYTES = 256 * 1024  # without the files of its shards
 MAX_SHARD_FILES = 50_000
 MAX_SHARD_BYTES = 96 * 1024  # one variable holds them; the kernel ends one at 128 KiB
@@ -51,6 +52,8 @@ def _batch_name(text: str) -> str:
         raise ValueError(
             f"a batch's name is 1 to {MAX_NAME} of a-z, 0-9 and -, not beginning or ending with -"
         )
+    if text == LAST:
+        raise ValueError(f"`{LAST}` means the youngest batch, whatever its name is")
     return text
 
 

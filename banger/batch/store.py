@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from banger.batch.judging import over
-from banger.batch.plan import Plan
+from banger.batch.plan import LAST, Plan
 from banger.batch.state import BatchInfo, JobState, Verdict
 from banger.batch.transactions import (
     AGAIN,
@@ -40,7 +40,6 @@ _TIMES_TTL_S = 90 * 24 * 3600
 _MAX_TIMES = 5_000
 _UNKNOWN_TTL_S = 3600  # of what is told of a batch that is not there
 _COUNT = "n:"
-LAST = "last"  # stands for the youngest batch wherever one is named
 # Without the plan, which may be large, and is read alone.
 _FIELDS = (
     *(name for name in BatchInfo.model_fields if name != "counts"),

@@ -41,7 +41,7 @@ def test_a_plan_crosses_a_queue_unchanged():
     assert Plan.model_validate_json(full.model_dump_json()) == full
 
 
-@pytest.mark.parametrize("name", ["", "Unit", "-a", "a-", "a" * 41, "a.b", "a\n"])
+@pytest.mark.parametrize("name", ["", "Unit", "-a", "a-", "a" * 41, "a.b", "a\n", "last"])
 def test_a_name_is_a_short_label(name: str):
     assert "name" in why_not(name=name)
 
