@@ -299,8 +299,8 @@ def _lease_ms(call: StageCall) -> int:
 
 
 def _event(call: StageCall, kind: str, **more: Any) -> str:
-    """Return an event without what is so by default: there are forty of them in a VM's life."""
-    event: dict[str, Any] = {
+    """Return an event as the streams hold it: dozens a job, without what readers take for granted."""
+    said = {
         "kind": kind,
         "vm": call.vm_id,
         "job": call.job,
@@ -309,6 +309,7 @@ def _event(call: StageCall, kind: str, **more: Any) -> str:
         "host": call.host,
         "queue": call.queue,
     }
-    event |= {"direction": call.direction} if call.direction != "do" else {}
-    event |= {"unwinding": True} if call.unwinding else {}
-    return json.dumps(event | more, separators=(",", ":"))
+    if call.direction != "do":
+        said["direction"] = call.direction
+    unwinding = {"unwinding": True} if call.unwinding else {}
+    return json.dumps(said | unwinding | more, separators=(",", ":"))
