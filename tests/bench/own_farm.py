@@ -21,6 +21,7 @@ from banger.settings import Settings, load_settings
 from banger.shell import find_tool, run
 from tests.bench.images import copy_store, resized
 from tests.bench.in_a_row import InARow
+from tests.leftovers import beside_others
 
 _FILE_SYSTEM_BYTES = 24 * 1024**3  # sparse; the 8 GiB image is all there, its clones share its blocks
 _DEADLINE_S = 60
@@ -62,7 +63,11 @@ def running(
     plan that is carried out of the farm's own, and a directory for what its services need.
     """
     installed = load_settings()
-    with TemporaryDirectory(prefix="banger-bench-", dir="/var/tmp") as ground, _xfs(Path(ground)) as disk:
+    with (
+        beside_others(),  # tests would take what is here for theirs
+        TemporaryDirectory(prefix="banger-bench-", dir="/var/tmp") as ground,
+        _xfs(Path(ground)) as disk,
+    ):
         settings = load_settings(
             state_dir=disk / "state",
             run_dir=disk / "run",
