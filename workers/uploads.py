@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from functools import partial
 from typing import IO, TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from banger.batch.files_left import PIECE_BYTES, uploaded, uploaded_spooled
 from banger.contracts.names import new_id
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from banger.batch.fetching import Fetcher
     from workers.host import WorkHost
 
-_one_at_a_time = threading.Lock()
+# A batch's jobs bring its upload here once. Another batch's need not wait for a host that does not answer.
+_locks: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
 
 
 def open_upload(host: WorkHost, batch: str, home: str, fetcher: Fetcher) -> IO[bytes]:
@@ -30,7 +32,7 @@ def open_upload(host: WorkHost, batch: str, home: str, fetcher: Fetcher) -> IO[b
     StageFailedError or NotFoundError where it is nowhere (any more), UnavailableError where its host is away.
     """
     here = uploaded(host.paths, batch)
-    with _one_at_a_time:
+    with _locks.setdefault(batch, threading.Lock()):
         if not here.exists() and home == host.name:
             with open_left(uploaded_spooled(host.paths, batch)) as left:
                 _write(here, iter(partial(left.read, PIECE_BYTES), b""))
