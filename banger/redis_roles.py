@@ -34,7 +34,7 @@ _ANSWERS = answer_key(_ANY)
 _RECORDS = (
     *(_VMS, _JOBS, _NAMES, _HOSTS, _REPORTS, FARM_EVENTS),
     *(leases_key(_ANY), seat_key(_ANY), serving_key(_ANY)),
-    *(*_BATCHES, _TIMES, _ANSWERS),
+    *(*_BATCHES, _TIMES),
 )
 
 _DEADLINES = "_kombu.binding_deadlines"
@@ -74,6 +74,7 @@ _FOLLOW = Grant(
     "get hget hgetall hmget hvals exists xread xrange xrevrange zrange lrange smembers",
     reads=_RECORDS,
 )
+_TAKE_PIECE = Grant("take a piece of a file, which goes from Redis with it", "getdel", keys=(_ANSWERS,))
 
 
 def grants(role: Role, host: str) -> tuple[Grant, ...]:
@@ -124,6 +125,7 @@ def _cli() -> tuple[Grant, ...]:
             writes=(f"{_JOBS}:cancel",),
         ),
         Grant("hold root's audit against what root published", "hmget", reads=(audit_key(_ANY),)),
+        _TAKE_PIECE,
         _FOLLOW,
         _FIND_ALL,
     )
@@ -175,7 +177,8 @@ def _worker(host: str) -> tuple[Grant, ...]:
             keys=_BATCHES,
         ),
         Grant("note what took how long in batches", "hset hlen expire", keys=(_TIMES,)),
-        Grant("answer with a piece of a file", "set get", keys=(_ANSWERS,)),
+        Grant("answer with a piece of a file", "set", writes=(_ANSWERS,)),
+        _TAKE_PIECE,
         Grant("take and free names", "set get del", keys=(_NAMES,)),
         Grant("take and free slots", "hset hvals hgetall hdel hlen", keys=(leases_key(_ANY),)),
         Grant("tell timelines and what commands print", "xadd", writes=(_VMS, _JOBS, FARM_EVENTS)),

@@ -1,4 +1,7 @@
-"""Bring a file of a batch from the host that has it, a piece at a time, each ordered on that host's queue."""
+"""Bring a file of a batch from the host that has it, a piece at a time, each ordered on that host's queue.
+
+A piece goes from Redis as it is read: a large file would be there whole otherwise, and take all its memory.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,7 @@ class Fetcher:
         order = Fetch(answer=new_id(), batch=batch, index=index, attempt=attempt, file=file, offset=offset)
         self._send(work_queue(host), order.model_dump(mode="json"))
         deadline, pause_s = time.monotonic() + _ANSWER_S, _POLL_S
-        while (text := self._redis.get(answer_key(order.answer))) is None:
+        while (text := self._redis.getdel(answer_key(order.answer))) is None:
             if time.monotonic() > deadline:
                 raise UnavailableError(
                     f"host {host} does not answer", details=f"it was asked for {file}", resolution=LOOK

@@ -1,7 +1,7 @@
 """What an attempt of a batch's job leaves on its host, and how it is asked for: a piece at a time.
 
 A host's files are reached from nowhere else. Who wants one orders a piece of it on that host's queue, again
-and again; Redis holds a piece for a minute, and never more than a reader has asked for.
+and again; Redis holds a piece until it is read, a minute at most, and never more than a reader has asked for.
 """
 
 from __future__ import annotations

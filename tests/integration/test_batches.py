@@ -13,6 +13,7 @@ from farm_box import eventually
 from banger.batch.judging import FAIL_FAST, TIMED_OUT
 from banger.batch.orders import RetryBatch, SubmitBatch
 from banger.batch.state import JobState, Verdict
+from banger.batch_keys import answer_key
 from banger.contracts.errors import CapacityError, ConflictError, NotFoundError
 from banger.contracts.journal import FARM_EVENTS, FARM_EVENTS_MAX, cancel_key, vm_events_key
 from banger.contracts.names import new_id
@@ -86,6 +87,7 @@ def test_what_is_uploaded_is_there_and_what_is_made_comes_back(farm: BatchFarm, 
     assert job.notes == ("junit: no file of the guest matches",)
     pieces = farm.box.farm.batches.pieces(job, batch, "artifacts.tar")
     assert b"some words" in b"".join(pieces)
+    assert not farm.box.admin.redis.keys(answer_key("*"))  # a large file would be in Redis whole
     with pytest.raises(NotFoundError):
         list(farm.box.farm.batches.pieces(job, batch, "junit.tar"))
 
