@@ -28,13 +28,18 @@ _MAX_NAMED = 5
 def sharded(plan: Plan, directory: Path, times: Mapping[str, float]) -> Plan:
     """Return the plan with the files of its shards, where it has a split; ``times`` is as JUnit names things.
 
-    ``directory`` is the plan's. InvalidInputError as of ``files_of``, and where a shard gets too many files.
+    ``directory`` is the plan's. InvalidInputError as of ``files_of``, and for a shard of none or too many.
     """
     if plan.split is None:
         return plan
     files = files_of(plan.split.files, directory)
+    if len(files) < (shards := plan.shards or 1):
+        raise InvalidInputError(
+            f"the plan has {shards} shards, and only {len(files)} files to split",
+            resolution="Have fewer shards: most test commands run everything where they are given no file.",
+        )
     known = times_of_files(times, files) if plan.split.by == "junit-times" else {}
-    parts = split(files, known, plan.shards or 1)
+    parts = split(files, known, shards)
     try:
         return Plan.model_validate(plan.model_dump(exclude_unset=True) | {"shard_files": parts})
     except ValidationError as error:

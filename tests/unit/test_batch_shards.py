@@ -166,6 +166,15 @@ def test_a_plan_gets_the_files_of_its_shards(tmp_path: Path, by: str, parts: tup
     assert sharded(unsplit, tmp_path, {}) is unsplit
 
 
+def test_a_shard_without_files_is_refused_for_it_would_test_everything(tmp_path: Path):
+    (tmp_path / "a.py").touch()
+    plan = Plan.model_validate(
+        {"name": "a", "image": "b", "run": ["c"], "shards": 2, "split": {"files": ["*.py"]}}
+    )
+    with pytest.raises(InvalidInputError, match="2 shards, and only 1 files"):
+        sharded(plan, tmp_path, {})
+
+
 def test_a_shard_has_no_more_files_than_a_variable_holds(tmp_path: Path):
     for number in range(MAX_SHARD_BYTES // 200 + 1):
         (tmp_path / f"{number:0200}").touch()
