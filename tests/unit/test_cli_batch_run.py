@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -369,7 +370,7 @@ def test_a_tests_name_is_no_command_to_github(tmp_path: Path, capsys, monkeypatc
 
 def test_who_reads_no_more_is_told_that_the_batch_goes_on(tmp_path: Path, capsys) -> None:
     def unread() -> None:
-        raise BrokenPipeError
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
     session = run_session(tmp_path, running(0), unread)
     assert run(session) == 3

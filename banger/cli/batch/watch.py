@@ -74,7 +74,7 @@ def _told_if_unread(batch: str) -> Iterator[None]:
         yield
     except BrokenPipeError:
         typer.echo(f"nobody reads on; the batch goes on: `banger batch attach {batch}` shows it", err=True)
-        raise
+        raise BrokenPipeError from None  # without a number: by that click would end us with 1, a red job's
 
 
 def look_on(session: Session, seen: Seen, outputs: Outputs, shown: Shown) -> int:
