@@ -48,6 +48,7 @@ def retry(
     from banger.cli.batch.watch import Shown
 
     session = session_of(ctx)
+    session.failure_code = batch_options.OURS_FAILED
     store = session.farm.batches.store
     info = store.find(batch)
     wanted = {Verdict.FAILED, Verdict.TIMED_OUT} if failed else {*Verdict} - {Verdict.PASSED}
@@ -84,6 +85,7 @@ def rerun(
     from banger.cli.batch.watch import Shown
 
     session = session_of(ctx)
+    session.failure_code = batch_options.OURS_FAILED
     store = session.farm.batches.store
     info = store.find(batch)
     index = find_job(store, info, job).index

@@ -34,6 +34,7 @@ def attach(
     from banger.cli.batch.watch import Shown, look_on
 
     session = session_of(ctx)
+    session.failure_code = batch_options.OURS_FAILED
     batches = session.farm.batches
     seen = Seen.now(batches, batches.store.find(batch).id)
     job = find_job(batches.store, seen.info, follow).index if follow else None

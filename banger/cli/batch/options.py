@@ -40,7 +40,7 @@ Json = Annotated[
 ]
 
 OURS_FAILED = 3
-"""What we end with when we fail ourselves once a batch runs: 1 would be that a job's command did."""
+"""What we end with when we fail ourselves: 1 would be that a job's command did."""
 
 EXIT_CODES = """\b
 Exit codes:

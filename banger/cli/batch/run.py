@@ -75,6 +75,7 @@ def run(
       banger batch run --image micro --count 20 --max-parallel 4 -- sh -c 'test $BANGER_INDEX != 7'
       id=$(banger batch run plan.yaml --detach) && banger batch attach $id
     """
+    session_of(ctx).failure_code = batch_options.OURS_FAILED
     asked, directory = _asked(ctx, plan, directory)
     if dry_run:
         return _print_jobs(session_of(ctx), asked, directory, as_json=as_json)
@@ -136,7 +137,6 @@ def _run(
     stopping = Stopping(lambda batch: patiently(lambda: batches.cancel(batch, "it was interrupted")))
     with stopping.heeded():
         info = batches.submit(plan, directory)
-        session.failure_code = batch_options.OURS_FAILED
         stopping.submitted(info.id)
         try:
             return watch(session.farm, Seen.new(info, jobs), outputs, shown, stopping)

@@ -13,7 +13,6 @@ from banger.batch.ending import Ending
 from banger.batch.patience import Following, patiently
 from banger.cli.batch.board import Board
 from banger.cli.batch.clock import Clock
-from banger.cli.batch.options import OURS_FAILED
 from banger.cli.batch.output import JobOutput
 from banger.cli.batch.report import report
 from banger.cli.batch.stages import stages_noted
@@ -79,7 +78,6 @@ def _told_if_unread(batch: str) -> Iterator[None]:
 
 def look_on(session: Session, seen: Seen, outputs: Outputs, shown: Shown) -> int:
     """Watch a batch that goes on whether we do or not: Ctrl-C leaves it, and says how to come back."""
-    session.failure_code = OURS_FAILED
     batch = seen.info.id
     try:
         return watch(session.farm, seen, outputs, shown)
