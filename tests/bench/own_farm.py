@@ -86,7 +86,7 @@ def running(
         say("starting the farm")
         _up(settings, lambda plan: change(plan, Path(ground)))
         try:
-            yield Bench(say, Farm(settings), _row(settings, disk / "row"), images)
+            yield Bench(say, Farm(settings), row_beside(settings, disk / "row"), images)
         finally:
             control.down(settings)
             for group in Path("/sys/fs/cgroup").glob(f"**/{settings.paths.cgroups}"):
@@ -100,7 +100,11 @@ def _up(settings: Settings, change: Callable[[Plan], Plan]) -> None:
         control.up(settings)
 
 
-def _row(settings: Settings, state: Path) -> InARow:
+def row_beside(settings: Settings, state: Path) -> InARow:
+    """Return the same stages without the farm, with copies of what they need of it.
+
+    ``state`` has mounts from then on, and goes with the benchmark's file system alone.
+    """
     row = InARow(settings, state)
     copy_store(settings.paths, row.host.paths, "micro")
     vmm_root.make(row.host.paths.vmm_root, row.host.paths.kernels)
