@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from banger.contracts.errors import CancelledError, UnavailableError
-from banger.shell import stream
+from banger.shell import find_tool, stream
 from banger.ssh import guest_session
 from workers.host import StageContext
+
+_MAX_LOG_BYTES = 16 * 1024 * 1024  # of what ssh says of itself, in a file: a guest's server makes it talk
 
 
 def run_in_guest(
@@ -29,7 +31,7 @@ def run_in_guest(
     """
     with guest_session(ctx.host.paths, vm_id, address, argv) as session:
         result = stream(
-            session.argv,
+            (find_tool("prlimit"), f"--fsize={_MAX_LOG_BYTES}", *session.argv),
             deadline_s=timeout_s,
             emit=emit,
             stop=lambda: ctx.host.stopping.is_set() or ctx.cancelled(),

@@ -21,6 +21,7 @@ from banger.contracts.errors import CancelledError, GuestUnreachableError, Stage
 from banger.contracts.names import HostPaths
 from banger.contracts.requests import ExecRequest, GuestShutdownRequest, WaitReadyRequest
 from banger.contracts.runner import HandOverError
+from workers import guest_commands
 from workers.host import StageContext, WorkHost
 from workers.stages import exec as exec_stage
 from workers.stages import guest_shutdown, wait_ready
@@ -165,6 +166,14 @@ def test_a_guest_that_is_not_there_is_our_failure(stand_in: StandIn, ctx: StageC
 def test_a_connection_lost_in_the_middle_is_our_failure(guest: StandIn, ctx: StageContext) -> None:
     with pytest.raises(GuestUnreachableError, match="connection to the guest"):
         run_in_guest(ctx, "sh", "-c", "kill -KILL $(ps -o ppid= -p $PPID)")
+
+
+def test_a_guest_that_makes_ssh_talk_without_end_is_cut_off(
+    guest: StandIn, ctx: StageContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guest_commands, "_MAX_LOG_BYTES", 100)
+    with pytest.raises(GuestUnreachableError, match="connection to the guest"):
+        run_in_guest(ctx, "true")
 
 
 def test_a_guest_with_another_host_key_gets_no_command(

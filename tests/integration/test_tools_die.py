@@ -73,7 +73,7 @@ def test_a_tool_dies_with_the_worker_that_waits_for_it(way: str, worker) -> None
     mark = f"60.{secrets.randbelow(10**9):09}"
     process = worker(way, ("/usr/bin/sleep", mark))
     # The worker's own command line has the mark as well; a sandbox has more processes than the tool.
-    wait_until(lambda: any(pid != process.pid for pid in running(f"sleep\0{mark}")), 10)
+    wait_until(lambda: any(pid != process.pid for pid in running(f"sleep\0{mark}")), 30)
     process.send_signal(signal.SIGKILL)
     wait_until(lambda: not running(mark) or running(mark) == [process.pid], WITHIN_S)
 
@@ -82,6 +82,6 @@ def test_what_a_tool_in_a_sandbox_has_started_dies_too(worker) -> None:
     mark = f"60.{secrets.randbelow(10**9):09}"
     script = f"setsid sleep {mark} & trap '' TERM; sleep {mark} & wait"
     process = worker("root-sandbox", ("/bin/sh", "-c", script))
-    wait_until(lambda: len(running(f"sleep\0{mark}")) == 2, 10)
+    wait_until(lambda: len(running(f"sleep\0{mark}")) == 2, 30)
     process.send_signal(signal.SIGKILL)
     wait_until(lambda: not running(mark) or running(mark) == [process.pid], WITHIN_S)
