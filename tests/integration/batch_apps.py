@@ -45,6 +45,7 @@ def _work() -> Any:
     farmhand._RECONCILE_S = 0.5  # what is lost is to be found again within a test
     decisions._STILL_S = 2.0
     settling._LOST_S = 2.0
+    settling._HOST_GONE_S = 3.0
     stages.EFFECTS["wait_ready", "do"] = lambda _request, _ctx: None
     stages.EFFECTS["guest_shutdown", "do"] = lambda _request, _ctx: {"graceful": False}
     guest_commands.guest_session = _session  # type: ignore[assignment]

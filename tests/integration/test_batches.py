@@ -15,10 +15,21 @@ from banger.batch.orders import RetryBatch, SubmitBatch
 from banger.batch.state import JobState, Verdict
 from banger.batch_keys import answer_key
 from banger.contracts.errors import CapacityError, ConflictError, NotFoundError
-from banger.contracts.journal import FARM_EVENTS, FARM_EVENTS_MAX, cancel_key, vm_events_key
+from banger.contracts.journal import (
+    FARM_EVENTS,
+    FARM_EVENTS_MAX,
+    cancel_key,
+    job_key,
+    leases_key,
+    name_key,
+    serving_key,
+    vm_events_key,
+    vm_key,
+)
 from banger.contracts.names import new_id
-from banger.contracts.queues import BATCH, CONTROL
+from banger.contracts.queues import BATCH, CONTROL, root_queue, work_queue
 from banger.contracts.states import State
+from banger.records import HOSTS
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
@@ -373,3 +384,45 @@ def test_a_job_costs_redis_twenty_kib_at_most(farm: BatchFarm) -> None:
         FARM_EVENTS_MAX, 1000 * sum(admin.xlen(vm_events_key(job.vm or "")) for job in jobs) / len(jobs)
     )
     assert used / len(jobs) + entry * of_all / 1000 <= 20 * 1024
+
+
+# --- a host that vanishes ----------------------------------------------------------------------------
+
+
+def test_jobs_of_a_host_that_vanishes_are_carried_out_on_another(farm: BatchFarm) -> None:
+    """The host is one in name alone: it is known and served, and then it is not."""
+    admin = farm.box.admin
+    here = next(host for host in admin.hosts() if host.name == "box")
+    admin.publish_host(here.model_copy(update={"name": "away"}))
+    queues = work_queue("away"), root_queue("away")
+    for queue in queues:
+        admin.redis.set(serving_key(queue), "1")
+    batch = farm.submit("true", count=2, max_parallel=2)
+    try:
+        eventually(lambda: {job.host for job in farm.batches.going(batch)} >= {"away"})
+        for queue in queues:
+            admin.redis.delete(serving_key(queue))
+        jobs = farm.ended(batch)
+    finally:
+        _forget_host(farm, "away")
+    assert verdicts(jobs) == [PASSED, PASSED]
+    lost = [job.attempts[0] for job in jobs if job.attempt == 2]
+    assert lost, "some job was on it"
+    for attempt in lost:
+        assert (attempt.host, attempt.verdict, attempt.stage) == ("away", INFRA, "host")
+        assert "host away has been away for" in (attempt.reason or "")
+    assert {job.host for job in jobs} == {"box"}
+
+
+def _forget_host(farm: BatchFarm, host: str) -> None:
+    """Let nothing be known of a host that never was, nor of the VMs that were placed on it."""
+    redis = farm.box.admin.redis
+    for record in farm.box.farm.list():
+        if record.host == host:
+            redis.delete(
+                vm_key(record.id), vm_events_key(record.id), name_key(record.name), job_key(record.job)
+            )
+    redis.hdel(HOSTS, host)
+    redis.delete(
+        leases_key(host), work_queue(host), *(serving_key(q) for q in (work_queue(host), root_queue(host)))
+    )

@@ -136,7 +136,8 @@ class Machine(RuleBasedStateMachine):
             self.runs[job] = Run(job, vm, pipeline)
         with refusal:
             wanted = spec(name=name, ephemeral=once)
-            params = {"argv": ["true"], "timeout_s": 1}
+            attempt = {"batch": "b" * 12, "index": 0, "attempt": 1, "home": HOST.name}
+            params = {"argv": ["true"], "timeout_s": 1, "batch": attempt}
             assert self.records.reserve(vm, job, pipeline, wanted, HOST, IMAGE, **params) is expected
         self.plan(job)
 

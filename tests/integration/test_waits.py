@@ -26,7 +26,7 @@ from banger.pipelines import RUN_KEEP
 from banger.planning import calls
 from banger.records import Records
 from banger.settings import Settings
-from workers import farmhand
+from workers import capacity, farmhand
 from workers.app import make_app
 from workers.stages import EFFECTS
 
@@ -80,7 +80,7 @@ def worker(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     """Yield a worker with one thread for commands."""
     guests = Guests()
     monkeypatch.setitem(EFFECTS, ("exec", "do"), guests.exec)
-    monkeypatch.setattr(farmhand, "_SHORT_THREADS", 3)
+    monkeypatch.setattr(capacity, "_SHORT_THREADS", 3)
     settings = Settings(host="here", redis_url=redis_url, state_dir=tmp_path, worker_threads=4)
     app = make_app(settings)
     with start_worker(

@@ -217,7 +217,7 @@ def _stage_refuses(ctx: StageContext) -> str:
 def test_a_bundle_that_is_another_file_by_link(spool: StageContext) -> None:
     _left(spool).symlink_to(spool.host.paths.identity)
     assert _left(spool).read_bytes() == SECRET
-    assert "are not there" in _stage_refuses(spool)
+    assert "is not there" in _stage_refuses(spool)
     _left(spool).unlink()
     _left(spool).hardlink_to(spool.host.paths.identity)
     assert _left(spool).read_bytes() == SECRET
