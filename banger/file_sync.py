@@ -6,7 +6,6 @@ through a spool directory that the farm's owner may write and the worker may rea
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -18,6 +17,7 @@ from banger.contracts.errors import InvalidInputError
 from banger.contracts.file_sync import MAX_FILE_BYTES, MAX_FILES, Bundle, SyncedFile, SyncEntry
 from banger.contracts.names import HostPaths
 from banger.home_files import HomeError, read_home
+from banger.spool import new_file
 
 _KEEP = 0o755  # of a file's own permission bits: nobody else in the guest need write to it
 
@@ -49,18 +49,10 @@ def leave(bundle: Bundle, paths: HostPaths, job: str) -> None:
 
     It goes with the job: the worker removes it when that has ended.
     """
-    place = paths.bundle(job)
-    try:
-        descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-    except OSError as error:
-        raise InvalidInputError(
-            "the files of file_sync cannot be handed to this host's worker",
-            details=f"{place.parent}: {error.strerror}",
-            resolution="Only the farm's owner, and root, may do that, on the host that the VM runs on.",
-        ) from None
-    with os.fdopen(descriptor, "w") as file:
-        os.fchmod(descriptor, 0o640)  # whatever the umask: the worker, of the spool's group, is to read it
-        file.write(bundle.model_dump_json())
+    brief = "the files of file_sync cannot be handed to this host's worker"
+    resolution = "Only the farm's owner, and root, may do that, on the host that the VM runs on."
+    with new_file(paths.bundle(job), brief, resolution) as file:
+        file.write(bundle.model_dump_json().encode())
 
 
 def _files_of(entry: SyncEntry, home: Path) -> Iterator[SyncedFile]:

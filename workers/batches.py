@@ -158,13 +158,7 @@ class Batcher:
         ended = [job for job in jobs if job.state == "ended" and job.attempt == order.attempts[job.index]]
         refused = []
         for old in ended:
-            new = JobState(
-                index=old.index,
-                title=old.title,
-                matrix=old.matrix,
-                attempts=old.attempts,
-                keep=order.keep,
-            )
+            new = old.waiting(old.attempts, keep=order.keep)
             if not self._batches.again(order.batch, old, new, deadline_at):
                 refused.append(str(old.index))
         if refused:

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from banger.batch.judging import FAIL_FAST, TIMED_OUT, Outcome, after, dropped, judge
-from banger.batch.state import Verdict
+from banger.batch.state import TIME_OF_JOB, Verdict
 from banger.batch.vms import placed
 from banger.contracts.names import new_id
 from banger.contracts.queues import BEGIN, work_queue
@@ -125,7 +125,8 @@ class Settler:
             return False  # another worker was first, or the batch was cancelled: the next look tells
         log.info("batch %s: job %d: %s", info.id, state.index, outcome.verdict)
         if outcome.verdict in _SAID:
-            self._batches.remember_times(info.name, {f"job:{state.title}": now - (state.began_at or now)})
+            took_s = now - (state.began_at or now)
+            self._batches.remember_times(info.name, {f"{TIME_OF_JOB}{state.title}": took_s})
         return True
 
     def _delete(self, record: Record) -> None:

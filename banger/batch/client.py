@@ -35,6 +35,7 @@ from banger.contracts.errors import (
 from banger.contracts.names import HostPaths, new_id
 from banger.contracts.queues import BATCH, CONTROL, FETCH
 from banger.settings import Settings
+from banger.spool import new_file
 
 Send = Callable[[str, str, dict[str, Any]], None]
 _Order = SubmitBatch | CancelBatch | RetryBatch | ForgetBatch
@@ -256,19 +257,11 @@ def _leave(path: Path, write: Callable[[BinaryIO], object]) -> None:
     InvalidInputError where this user may not.
     """
     scratch = path.with_name(f".{path.name}-{new_id()}")
+    brief = "what is uploaded cannot be handed to this host's worker"
+    resolution = "Only the farm's owner, and root, may do that, on a host of the farm."
+    file = new_file(scratch, brief, resolution)
     try:
-        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-    except OSError as error:
-        raise InvalidInputError(
-            "what is uploaded cannot be handed to this host's worker",
-            details=f"{path.parent}: {error.strerror}",
-            resolution="Only the farm's owner, and root, may do that, on a host of the farm.",
-        ) from None
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(
-                descriptor, 0o640
-            )  # whatever the umask: the worker, of the spool's group, is to read it
+        with file:
             write(file)
         scratch.rename(path)
     except BaseException:

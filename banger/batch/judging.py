@@ -62,7 +62,7 @@ def after(
     """
     attempts = _closed(old.attempts, outcome, now)
     if batch.state == "running" and _once_more(outcome.verdict, attempts, plan):
-        return JobState(index=old.index, title=old.title, matrix=old.matrix, attempts=attempts, keep=old.keep)
+        return old.waiting(attempts, keep=old.keep)
     return old.model_copy(
         update={
             "state": "ended",

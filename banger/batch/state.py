@@ -14,6 +14,8 @@ from pydantic import Field
 from banger.contracts.names import BatchId, HostName, ImageId, JobId, VmId, VmName
 from banger.contracts.requests import Frozen
 
+TIME_OF_JOB = "job:"  # before a job's title, among what took how long in batches of a name
+
 
 class Verdict(StrEnum):
     """How a job of a batch ended."""
@@ -90,6 +92,10 @@ class JobState(Frozen):
     def attempt(self) -> int:
         """The number of the last attempt, 0 where there was none yet."""
         return len(self.attempts)
+
+    def waiting(self, attempts: tuple[Attempt, ...], *, keep: bool) -> JobState:
+        """Return the job as it waits, after these attempts; nothing else of what has been is kept."""
+        return JobState(index=self.index, title=self.title, matrix=self.matrix, attempts=attempts, keep=keep)
 
     def to_json(self) -> str:
         """Return it as Redis holds it: what is as by default is left out."""

@@ -60,9 +60,7 @@ def placed(old: JobState, host: str) -> JobState:
 
 def taken_back(old: JobState) -> JobState:
     """Return a job whose attempt did not begin as it waits again: as if it had never been taken."""
-    return JobState(
-        index=old.index, title=old.title, matrix=old.matrix, attempts=old.attempts[:-1], keep=old.keep
-    )
+    return old.waiting(old.attempts[:-1], keep=old.keep)
 
 
 def attempt_order(settings: Settings, info: BatchInfo, planned: Planned, state: JobState) -> NewVm:

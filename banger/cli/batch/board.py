@@ -6,12 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from statistics import median
 
-from banger.batch.state import BatchInfo, JobState, Verdict
+from banger.batch.state import TIME_OF_JOB, BatchInfo, JobState, Verdict
 from banger.batch.verdict import WRONG, took_s
 from banger.cli.progress import title
 from banger.events import Event
-
-_TIME_OF_JOB = "job:"
 
 
 class Board:
@@ -23,7 +21,7 @@ class Board:
         self.away = False
         self._counts = Counter(_phase(job) for job in self.jobs.values())
         self._past = past
-        self._past_of_jobs = [seconds for what, seconds in past.items() if what.startswith(_TIME_OF_JOB)]
+        self._past_of_jobs = [seconds for what, seconds in past.items() if what.startswith(TIME_OF_JOB)]
         self._stages: dict[str, str] = {}
 
     def take(self, job: JobState) -> None:
@@ -71,7 +69,7 @@ class Board:
 
     def left_s(self, job: JobState, now: float) -> float | None:
         """Return how long a job that is at work will go on, by what it took in the past; None: unknown."""
-        usual = self._past.get(f"{_TIME_OF_JOB}{job.title}")
+        usual = self._past.get(f"{TIME_OF_JOB}{job.title}")
         if usual is None or job.began_at is None or job.state == "ended":
             return None
         return max(0.0, job.began_at + usual - now)
@@ -92,7 +90,7 @@ class Board:
         return max(max(left), (sum(left) + waiting) / len(at_work))
 
     def _usual(self, job: JobState, otherwise: float) -> float:
-        return self._past.get(f"{_TIME_OF_JOB}{job.title}", otherwise)
+        return self._past.get(f"{TIME_OF_JOB}{job.title}", otherwise)
 
 
 def counted(counts: Mapping[str, int]) -> str:
