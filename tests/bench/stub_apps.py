@@ -26,16 +26,8 @@ def _work() -> Any:
     return app.app
 
 
-def _root() -> Any:
-    from banger.contracts import qemu
-    from root_worker import app
-
-    qemu.argv = stub_vmm.stub_argv
-    return app.app
-
-
 def __getattr__(name: str) -> Any:
     if name in ("work", "root"):
-        app = globals()[name] = {"work": _work, "root": _root}[name]()
+        app = globals()[name] = {"work": _work, "root": stub_vmm.root_app}[name]()
         return app
     raise AttributeError(name)
