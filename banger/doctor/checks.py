@@ -24,7 +24,10 @@ def examine(facts: Facts) -> list[Check]:
         *(
             ()
             if facts.redis.problem
-            else (redis_policy(facts), redis_append_only(facts), queues(facts), trouble(facts))
+            else (
+                *(redis_policy(facts), redis_append_only(facts)),
+                *(seat(facts), queues(facts), trouble(facts)),
+            )
         ),
         *redis_cut(facts),
     ]
@@ -283,6 +286,15 @@ def redis_cut(facts: Facts) -> Iterator[Check]:
 
 def _whom_to_ask(facts: Facts) -> str:
     return _ASK_ROOT if facts.own_redis and not facts.root else "Ask the administrator of that Redis."
+
+
+def seat(facts: Facts) -> Check:
+    """Is this the one machine of its host's name?"""
+    name, meaning = "seat", "one machine serves under a host's name; a second one's workers wait"
+    if facts.redis.seat_taken is None:
+        return ok(name, "no other machine serves under this host's name", meaning)
+    found, remedy = facts.redis.seat_taken
+    return fail(name, found, meaning, remedy)
 
 
 def queues(facts: Facts) -> Check:

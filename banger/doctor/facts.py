@@ -43,7 +43,8 @@ OPTIONAL_TOOLS = frozenset({"dmsetup", "ip", "redis-check-aof"})
 class RedisFacts(NamedTuple):
     """The farm's Redis. ``problem``: why it cannot be asked, ``remedy``: what would help.
 
-    Settings are None where it does not say.
+    Settings are None where it does not say. ``seat_taken``: another machine serves under this host's name,
+    and what to do.
     """
 
     problem: str = ""
@@ -51,6 +52,7 @@ class RedisFacts(NamedTuple):
     version: str = ""
     policy: str | None = None
     append_only: str | None = None
+    seat_taken: tuple[str, str] | None = None
 
 
 class KvmFacts(NamedTuple):

@@ -22,6 +22,7 @@ from banger.contracts.accelerator import KVM, Verdict, groups_needed
 from banger.contracts.errors import BangerError, NotFoundError, ToolFailedError
 from banger.contracts.names import HostPaths
 from banger.contracts.queues import CONTROL, root_queue, work_queue
+from banger.contracts.seat import refused
 from banger.contracts.states import State
 from banger.doctor import vm_uids
 from banger.doctor.facts import TOOLS, DiskFacts, Facts, InstallFacts, KvmFacts, RedisFacts, Tool
@@ -171,7 +172,17 @@ def _farm(settings: Settings) -> tuple[RedisFacts, dict[str, bool]]:
         version=version,
         policy=_configured(settings, "maxmemory-policy"),
         append_only=_configured(settings, "appendonly"),
+        seat_taken=_seat_taken(settings, records),
     ), served
+
+
+def _seat_taken(settings: Settings, records: Records) -> tuple[str, str] | None:
+    """Return which other machine serves under this host's name, and what to do; None where none does."""
+    try:
+        taken = refused(settings.host, settings.paths, records.seat(settings.host))
+    except OSError:
+        return None  # this machine was never given an id: it has served nobody yet
+    return (f"{taken.brief}: {taken.details}", taken.resolution) if taken else None
 
 
 def _trouble(settings: Settings) -> tuple[str, ...]:

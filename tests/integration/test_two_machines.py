@@ -19,6 +19,8 @@ from banger.contracts.journal import leases_key
 from banger.contracts.names import HostPaths, new_id
 from banger.contracts.seat import Machine, Seat, seat_key
 from banger.contracts.states import State
+from banger.doctor.checks import examine
+from banger.doctor.gathering import gather
 from banger.embedded import control
 from banger.embedded.paths import farm_paths
 from banger.settings import Settings
@@ -153,6 +155,8 @@ def test_the_second_machine_of_a_name_serves_nobody_and_loses_nothing(box: Box, 
     assert box.paths.host_id.read_text().strip() == before != twin.paths.host_id.read_text().strip()
     told = farm_paths(twin).log("worker").read_text(), farm_paths(twin).log("root-worker").read_text()
     assert all("another machine serves the host box" in log for log in told)
+    seats = [check for check in examine(gather(twin)) if check.name == "seat"]
+    assert [(seat.status, before in seat.found) for seat in seats] == [("fail", True)]
     record = farm.show("kept")
     assert (record.state, record.rev) == (State.STOPPED, kept.rev), "neither lost nor restored"
     assert records.seat("box")["id"] == before

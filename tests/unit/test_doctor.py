@@ -94,6 +94,12 @@ def test_a_healthy_host_has_nothing_to_mend() -> None:
         ),
         ("VMs and jobs", {"trouble": ("VM dev is error",)}, "warn", "VM dev is error"),
         ("VMs and jobs", {"trouble": ("a", "b", "c", "d", "e", "f", "g")}, "warn", "a; b; c; d; e; 2 more"),
+        (
+            "seat",
+            {"redis": HEALTHY.redis._replace(seat_taken=("another machine serves the host a", "Rename."))},
+            "fail",
+            "another machine serves the host a",
+        ),
         ("queues", {"served": {"a": True, "b": False}}, "fail", "nobody serves b"),
     ],
 )
