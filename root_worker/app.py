@@ -23,12 +23,14 @@ from root_worker.host import root_host
 from root_worker.ledger import Ledger
 from root_worker.policy_file import PolicyFile
 from root_worker.runner import RootRunner
+from root_worker.vmm.units import usable
 
 
-def make_app(file: PolicyFile, redis_url: str) -> Celery:
+def make_app(file: PolicyFile, redis_url: str, *, units: bool = False) -> Celery:
     """Return the app: the privileged stages and nothing else, every message through the door.
 
-    The result backend stores no results; its client is the line on which outcomes are reported.
+    The result backend stores no results; its client is the line on which outcomes are reported. ``units`` is
+    whether VMs are to live in units of systemd's, where the host can do that.
     """
     app = Celery(
         "banger.root",
@@ -43,7 +45,7 @@ def make_app(file: PolicyFile, redis_url: str) -> Celery:
     door = Door(policy, file.ticket_keys, Ledger(policy.paths.registry / ".tickets"), audit)
     app.conf.banger_door = door
     backend: Any = app.backend
-    runner = RootRunner(root_host(policy), door, lambda: backend.client)
+    runner = RootRunner(root_host(policy, units=units and usable()), door, lambda: backend.client)
     for stage, direction in tasks_of(Side.ROOT):
         _register(app, runner, stage, direction)
     for builtin in [name for name in app.tasks if name.startswith("celery.")]:
@@ -72,7 +74,11 @@ def _register(app: Celery, runner: RootRunner, stage: str, direction: Direction)
 
 def __getattr__(name: str) -> Celery:
     if name in ("app", "celery"):
-        app = make_app(PolicyFile(Path(os.environ["BANGER_POLICY"])), os.environ["BANGER_REDIS_URL"])
+        app = make_app(
+            PolicyFile(Path(os.environ["BANGER_POLICY"])),
+            os.environ["BANGER_REDIS_URL"],
+            units=os.environ.get("BANGER_VM_UNITS") == "yes",
+        )
         globals()["app"] = app
         return app
     raise AttributeError(name)

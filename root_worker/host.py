@@ -12,12 +12,16 @@ from root_worker.registry import Registry
 
 
 class RootHost(NamedTuple):
-    """This host, as root sees it. ``worker_uid`` and ``worker_gid`` are the unprivileged worker's."""
+    """This host, as root sees it. ``worker_uid`` and ``worker_gid`` are the unprivileged worker's.
+
+    ``units`` says whether VMs live in units of systemd's here, or in cgroups that root makes.
+    """
 
     policy: Policy
     registry: Registry
     worker_uid: int
     worker_gid: int
+    units: bool = False
 
     @property
     def paths(self) -> HostPaths:
@@ -29,7 +33,7 @@ class RootHost(NamedTuple):
         return self.policy.slot(entry.slot).uid if entry.slot is not None else None
 
 
-def root_host(policy: Policy) -> RootHost:
+def root_host(policy: Policy, *, units: bool = False) -> RootHost:
     """Return the host of a policy, its registry opened. KeyError where there is no worker's user."""
     worker = pwd.getpwnam(policy.worker_user)
-    return RootHost(policy, Registry(policy.paths.registry), worker.pw_uid, worker.pw_gid)
+    return RootHost(policy, Registry(policy.paths.registry), worker.pw_uid, worker.pw_gid, units)

@@ -13,10 +13,10 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.nfnetlink.nftsocket import NFT_MSG_GETCHAIN, NFTSocket, nft_chain_msg
 
 from banger.contracts.inventory import Found, Kind, found_dm, found_id, found_loop, found_tap, vm_told
-from banger.contracts.names import NFT_TABLE, TAP_PREFIX, dm_name
+from banger.contracts.names import NFT_TABLE, TAP_PREFIX, dm_name, unit_name
 from banger.contracts.vmm_limits import LIMIT_FILES
 from root_worker.host import RootHost
-from root_worker.vmm import cgroups
+from root_worker.vmm import cgroups, units
 
 _BLOCK_DEVICES = Path("/sys/block")
 
@@ -65,6 +65,13 @@ def _cgroups(host: RootHost) -> Iterator[Found]:
                     yield found_id("cgroup", group.name, group.name)
 
 
+def _units(host: RootHost) -> Iterator[Found]:
+    if host.units:  # else they are those of another farm on this machine
+        before, after = unit_name("*").split("*")
+        for file in units.TRANSIENT.glob(unit_name("*")):
+            yield found_id("unit", file.name, file.name.removeprefix(before).removesuffix(after))
+
+
 def nobodys_process(pid: int, slot: int, host: RootHost) -> Found:
     """Return a process of a slot that is no VM's, and which VM's it once was, if that can be told."""
     said = []
@@ -89,4 +96,5 @@ LOOKS: dict[Kind, Callable[[RootHost], Iterable[Found]]] = {
     "loop": _loops,
     "jail": _jails,
     "cgroup": _cgroups,
+    "unit": _units,
 }

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from banger.contracts.names import TAP_PREFIX, VmId, dm_name, is_id, link_alias, tap_name
+from banger.contracts.names import TAP_PREFIX, VmId, dm_name, is_id, link_alias, tap_name, unit_name
 from banger.contracts.requests import Frozen
 
 INVENTORY_TTL_S = 15  # one that is there is fresh
@@ -22,7 +22,7 @@ MOST_NAME = 100
 
 # No kind for a guest's MAC in the host's memory: the tap stage makes it last and takes it away first, so that
 # wherever it is, the filter is too.
-Kind = Literal["process", "tap", "filter", "dm", "loop", "jail", "cgroup"]
+Kind = Literal["process", "tap", "filter", "dm", "loop", "jail", "cgroup", "unit"]
 
 _OUR_LINKS = link_alias("")
 
@@ -127,9 +127,11 @@ def found_loop(device: str, file: str, vms: Path, *, ours: bool) -> Iterator[Fou
 
 def vm_told(said: Iterable[str], parent: str) -> str | None:
     """Return the VM that a process is of, by what its cgroups say, or else its keeper's argument."""
+    unit = re.escape(unit_name("*")).replace(r"\*", "([0-9a-f]{12})")
     for text in said:
-        if told := re.search(rf"(/{re.escape(parent)}/|\0{_OUR_LINKS})([0-9a-f]{{12}})[\0\n]", text):
-            return told[2]
+        told = re.search(rf"/{unit}\n|(?:/{re.escape(parent)}/|\0{_OUR_LINKS})([0-9a-f]{{12}})[\0\n]", text)
+        if told:
+            return told[1] or told[2]
     return None
 
 

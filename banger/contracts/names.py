@@ -28,6 +28,7 @@ ImageName = Annotated[str, StringConstraints(pattern=_LABEL)]
 BRIDGE = "bgr0"
 TAP_PREFIX = "bgr-"
 NFT_TABLE = "banger"
+SLICE = "banger.slice"  # systemd's, which the VMs' units are in
 # Where a VMM finds its kernel, and its keeper, in the root directory of all VMMs.
 KERNELS = Path("/kernels")
 KEEPER = Path("/keeper/keeper.py")
@@ -58,6 +59,11 @@ def tap_name(vm_id: str) -> str:
 def link_alias(vm_id: str) -> str:
     """Return the alias of the VM's links, which carries the whole id that the name has no room for."""
     return f"banger-{vm_id}"
+
+
+def unit_name(vm_id: str) -> str:
+    """Return the name of the systemd unit that the VM's VMM lives in, on a host that has such."""
+    return f"banger-vm-{vm_id}.service"
 
 
 def dm_name(vm_id: str) -> str:

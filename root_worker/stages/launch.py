@@ -24,7 +24,7 @@ from root_worker.ops.accelerator import choose_accelerator
 from root_worker.ops.spawn import spawn
 from root_worker.ops.tap import open_tap
 from root_worker.sink import admitted, fenced
-from root_worker.vmm import cgroups, processes, qmp
+from root_worker.vmm import cgroups, processes, qmp, units
 from root_worker.vmm.jail import Jail, listen_qmp, locked, remove
 
 ANSWER_DEADLINE_S = 20.0  # emulation on a host that boots dozens of guests at once
@@ -45,6 +45,7 @@ def undo(request: UndoRequest, host: RootHost, entry: Entry) -> None:
     """Kill the VMM, prove it dead, and remove its jail. StageFailedError when it cannot be proven dead."""
     with locked(host.paths, request.vm_id) as jail:
         processes.end(host.uid(entry), request.signal if isinstance(request, KillRequest) else "KILL")
+        units.remove(request.vm_id)
         cgroups.remove(host.paths, request.vm_id)
         host.registry.update(request.vm_id, launched=None, vcpus=0, memory_mib=0, accelerator=None, limits=())
         remove(jail)
@@ -92,7 +93,11 @@ def _start(request: LaunchRequest, host: RootHost, jail: Jail, log: serial_log.S
         tap_fd = open_tap(request.vm_id)
         stack.callback(os.close, tap_fd)
         wanted = limits(request.vcpus, request.memory_mib)
-        doors = stack.enter_context(cgroups.limited(host.paths, request.vm_id, wanted))
+        doors = stack.enter_context(
+            units.limited(jail, request.vm_id, wanted)
+            if host.units
+            else cgroups.limited(host.paths, request.vm_id, wanted)
+        )
         drives = stack.enter_context(vm_drives.opened(host, request.vm_id, slot.uid))
         qmp_fd = stack.enter_context(listen_qmp(jail)).fileno()
         machine = qemu.machine(request, slot.mac, chosen.accelerator, _cpuinfo(), drives, tap_fd, qmp_fd)
@@ -104,12 +109,12 @@ def _start(request: LaunchRequest, host: RootHost, jail: Jail, log: serial_log.S
             vcpus=request.vcpus,
             memory_mib=request.memory_mib,
             accelerator=chosen.accelerator,
-            limits=tuple(doors),
+            limits=doors.limits,
         )
         plan = KeeperPlan(
             argv=qemu.argv(machine),
             vmm_fds=machine.fds,
-            cgroup_fds=tuple(doors.values()),
+            cgroup_fds=doors.fds,
             lock_fd=jail.lock_fd,
             log_fd=log.newer,
             old_log_fd=log.older,

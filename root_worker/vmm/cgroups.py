@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from banger.contracts.names import HostPaths
 from banger.contracts.vmm_limits import LIMIT_FILES, Controller
@@ -19,16 +20,23 @@ _MOUNTS = Path("/proc/self/mounts")
 log = logging.getLogger("root_worker.cgroups")
 
 
-@contextlib.contextmanager
-def limited(
-    paths: HostPaths, vm_id: str, limits: Mapping[Controller, int]
-) -> Iterator[dict[Controller, int]]:
-    """Make the VM's cgroups and set the limits; yield, for each that applies, a descriptor to enter by.
+class Doors(NamedTuple):
+    """The limits that apply, and descriptors of the cgroups that have them, to enter by.
 
-    Who writes ``0`` into it enters, whatever its uid: the kernel asks who opened it.
+    Who writes ``0`` into each enters, or another whose pid it writes, whatever its uid: the kernel asks who
+    opened it.
     """
+
+    limits: tuple[str, ...]
+    fds: tuple[int, ...]
+
+
+@contextlib.contextmanager
+def limited(paths: HostPaths, vm_id: str, limits: Mapping[Controller, int]) -> Iterator[Doors]:
+    """Make the VM's cgroups, set what limits this host has controllers for, and yield the doors."""
     with contextlib.ExitStack() as stack:
-        doors: dict[Controller, int] = {}
+        applies: list[str] = []
+        fds: dict[Path, int] = {}
         for controller, limit in limits.items():
             try:
                 group, version = group_of(paths, controller, vm_id)
@@ -37,11 +45,13 @@ def limited(
                     for parent in (group.parents[1], group.parent):
                         (parent / "cgroup.subtree_control").write_text(f"+{controller}")
                 (group / LIMIT_FILES[controller][version - 1]).write_text(str(limit))
-                doors[controller] = os.open(group / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
-                stack.callback(os.close, doors[controller])
+                if group not in fds:
+                    fds[group] = os.open(group / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+                    stack.callback(os.close, fds[group])
+                applies.append(controller)
             except OSError as error:  # absent, read-only, or not ours to hand on
                 log.warning("VM %s runs without a limit of %s: %s", vm_id, controller, error)
-        yield doors
+        yield Doors(tuple(applies), tuple(fds.values()))
 
 
 def remove(paths: HostPaths, vm_id: str) -> None:

@@ -22,8 +22,12 @@ class Jail(NamedTuple):
 
     @property
     def socket(self) -> Path:
-        """Where the VMM's QMP server listens. Through the descriptor: the name of a socket is short."""
-        return Path(f"/proc/self/fd/{self.lock_fd}/qmp.sock")
+        """Where the VMM's QMP server listens."""
+        return self.path_of("qmp.sock")
+
+    def path_of(self, name: str) -> Path:
+        """Return the path of a socket in the jail. Through the descriptor: the name of a socket is short."""
+        return Path(f"/proc/self/fd/{self.lock_fd}", name)
 
 
 @contextlib.contextmanager
@@ -45,11 +49,16 @@ def locked(paths: HostPaths, vm_id: str) -> Iterator[Jail]:
 
 
 def listen_qmp(jail: Jail) -> socket.socket:
-    """Return the listening QMP socket, for the VMM to inherit; only root may connect."""
-    jail.socket.unlink(missing_ok=True)
+    """Return the listening QMP socket, for the VMM to inherit."""
+    return listen(jail.socket)
+
+
+def listen(path: Path) -> socket.socket:
+    """Return a listening socket in a jail; only root may connect."""
+    path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(str(jail.socket))
-    jail.socket.chmod(0o600)
+    listener.bind(str(path))
+    path.chmod(0o600)
     listener.listen(1)
     return listener
 

@@ -102,9 +102,7 @@ def run(
         serial_log.opened(host, VM, UID) as log,
         cgroups.limited(host.paths, VM, limits or {}) as doors,
     ):
-        plan = KeeperPlan(
-            argv, fds, tuple(doors.values()), jail.lock_fd, log.newer, log.older, log_bytes, lives_s
-        )
+        plan = KeeperPlan(argv, fds, doors.fds, jail.lock_fd, log.newer, log.older, log_bytes, lives_s)
         spawn(host.paths, VM, UID, (), plan)
     return pids()[0]
 

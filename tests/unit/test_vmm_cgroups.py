@@ -48,7 +48,7 @@ def version_2(tmp_path: Path, controllers: str) -> str:
 def test_version_1_has_a_hierarchy_for_each(tmp_path, mounts):
     mounts.write_text(version_2(tmp_path, "hugetlb\n") + version_1(tmp_path))
     with cgroups.limited(PATHS, VM, LIMITS) as doors:
-        assert set(doors) == {"memory", "pids", "cpu"}
+        assert set(doors.limits) == {"memory", "pids", "cpu"}
     found = {path.name: path.read_text() for path in tmp_path.glob(f"*/{PARENT}/{VM}/*") if path.read_text()}
     assert found == {
         "memory.limit_in_bytes": str((1024 + 4 + 256) * 1024 * 1024),
@@ -60,7 +60,7 @@ def test_version_1_has_a_hierarchy_for_each(tmp_path, mounts):
 def test_version_2_has_one_and_its_controllers_are_switched_on(tmp_path, mounts):
     mounts.write_text(version_2(tmp_path, "cpuset cpu io memory pids\n"))
     with cgroups.limited(PATHS, VM, LIMITS) as doors:
-        assert set(doors) == {"memory", "pids", "cpu"}
+        assert set(doors.limits) == {"memory", "pids", "cpu"}
     group = tmp_path / "unified" / PARENT / VM
     assert {file: (group / file).read_text() for file in ("memory.max", "pids.max", "cpu.max")} == {
         "memory.max": str((1024 + 4 + 256) * 1024 * 1024),
@@ -74,7 +74,7 @@ def test_version_2_has_one_and_its_controllers_are_switched_on(tmp_path, mounts)
 def test_without_controllers_there_is_no_limit_and_it_is_said(tmp_path, mounts, caplog):
     mounts.write_text(version_2(tmp_path, "cpu\n"))
     with caplog.at_level(logging.WARNING), cgroups.limited(PATHS, VM, LIMITS) as doors:
-        assert set(doors) == {"cpu"}
+        assert set(doors.limits) == {"cpu"}
     assert "without a limit of memory" in caplog.text
     mounts.write_text("")
     cgroups.remove(PATHS, VM)
