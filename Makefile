@@ -3,10 +3,10 @@
 MAKEFLAGS += --no-print-directory
 export MAKE_TARGET := $(firstword $(MAKECMDGOALS))
 
-.PHONY: help setup demo test check bench chaos lock clean
+.PHONY: help setup demo test check bench chaos lab-shell lock clean
 
 help: ## Show this
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 16
 
 setup: ## Install packages, the locked dependencies and the worker's user; a second run does nothing
 	@scripts/setup
@@ -28,6 +28,10 @@ bench: setup ## The numbers that we promise, measured on this machine
 chaos: ## Kill the services at every point and N times at random (make chaos N=1000 SEED=42)
 	@scripts/setup --tests
 	@scripts/chaos $(if $(N),--kills $(N)) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))
+
+lab-shell: ## A Debian VM as the farm's host, with a farm installed, and a shell in it
+	@scripts/setup --tests
+	@scripts/lab --shell
 
 lock: ## Resolve the dependencies anew (make lock UPGRADE=1 takes newer versions)
 	@scripts/lock $(if $(UPGRADE),--upgrade)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import lzma
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from banger.contracts.errors import ToolFailedError
@@ -27,7 +28,7 @@ def recipe_digest() -> str:
     return hashlib.sha256(Path(__file__).read_bytes() + skeleton("initrd/init").encode()).hexdigest()[:12]
 
 
-def make_initrd(packages: Path, version: str, target: Path) -> None:
+def make_initrd(packages: Path, version: str, target: Path, modules: Sequence[str] = MODULES) -> None:
     """Write the initrd for a kernel version, from a directory with its package and busybox unpacked."""
     root = target.with_suffix(".tree")
     root.mkdir()
@@ -37,14 +38,14 @@ def make_initrd(packages: Path, version: str, target: Path) -> None:
     for applet in _APPLETS:
         link(root, f"bin/{applet}", "busybox")
     write(root, "init", skeleton("initrd/init"), 0o755)
-    for number, module in enumerate(_load_order(packages, version)):
+    for number, module in enumerate(_load_order(packages, version, modules)):
         name = module.name.removesuffix(".xz").removesuffix(".zst")
         (root / "modules" / f"{number:02}-{name}").write_bytes(_decompressed(module))
     _pack(root, target)
     shutil.rmtree(root)
 
 
-def _load_order(packages: Path, version: str) -> tuple[Path, ...]:
+def _load_order(packages: Path, version: str, modules: Sequence[str]) -> tuple[Path, ...]:
     """Return the module files to load, dependencies first, each once; built-in ones need no file."""
     run((find_tool("depmod"), "--basedir", str(packages), version), deadline_s=_DEADLINE_S)
     argv = (
@@ -56,7 +57,7 @@ def _load_order(packages: Path, version: str) -> tuple[Path, ...]:
         "--show-depends",
         "--all",
     )
-    said = run((*argv, *MODULES), deadline_s=_DEADLINE_S).stdout.decode()
+    said = run((*argv, *modules), deadline_s=_DEADLINE_S).stdout.decode()
     paths = [line.split()[1] for line in said.splitlines() if line.startswith("insmod ")]
     return tuple(Path(path) for path in dict.fromkeys(paths))
 

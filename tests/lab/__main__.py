@@ -1,0 +1,154 @@
+"""``scripts/lab``: run the lab's suite, or keep one of its hosts for development.
+
+scripts/lab [PYTEST ARGUMENTS]       the suite, on a host of its own
+scripts/lab --up NAME                boot a host in the background
+scripts/lab --install NAME           this tree's wheel onto it: the whole farm, or a newer one over it
+scripts/lab --ssh NAME [COMMAND]     a command, or a shell, as root
+scripts/lab --put NAME FILE REMOTE   a file into it
+scripts/lab --down NAME              end it
+scripts/lab --list                   which there are
+scripts/lab --shell                  boot, install, a shell; gone when that ends
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from leftovers import beside_others
+
+from lab import guards
+from lab.cache import host_disk
+from lab.connection import LabError
+from lab.images import pack_images
+from lab.installation import bring, install_farm
+from lab.machine import Machine
+from lab.wheel import build_wheel
+
+RUN_DIR = Path("/var/tmp/banger-lab")  # the path of a Unix socket ends at 107 bytes
+IMAGES = ("micro",)
+
+
+def main(arguments: list[str]) -> int:
+    """Do what was asked for; 1 with the reason when it cannot be done."""
+    verbs = {"--up": up, "--install": install, "--ssh": ssh, "--put": put, "--down": down, "--list": list_}
+    if missing := guards.missing():
+        say(f"skipped: {missing}")
+        return 0
+    verb, *rest = arguments or ["--suite"]
+    try:
+        if verb == "--shell":
+            return shell()
+        if verb in verbs:
+            return verbs[verb](*rest)
+        say(__doc__ or "")
+    except LabError as error:
+        say(str(error))
+    return 1
+
+
+def up(name: str, *, detached: bool = True) -> int:
+    """Boot a host and leave it running."""
+    machine = named(name)
+    if machine.runs():
+        say(f"{name} runs already")
+        return 0
+    machine.stop()  # what a killed one left
+    started = time.monotonic()
+    disk = host_disk(say)
+    RUN_DIR.mkdir(mode=0o700, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".images-", dir=RUN_DIR) as scratch:
+        images = Path(scratch, "images.tar")
+        pack_images(images, *IMAGES)
+        with beside_others() as lock:  # as long as it runs: others' tests would take it for theirs
+            try:
+                machine.start(disk, images=images, detached=detached, keep=(lock.fileno(),))
+            except BaseException:
+                machine.stop()
+                raise
+    say(f"{name} is up after {time.monotonic() - started:.0f} s; its console: {machine.directory}/serial.log")
+    say(f"scripts/lab --install {name}; scripts/lab --ssh {name} 'COMMAND'; scripts/lab --down {name}")
+    return 0
+
+
+def install(name: str) -> int:
+    """Install this tree's wheel: a farm where there is none, or over the one that is there."""
+    machine = running(name)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="banger-lab-wheel-") as scratch:
+        wheel = build_wheel(Path(scratch))
+        say(f"built {wheel.name} in {time.monotonic() - started:.0f} s")
+        if machine.try_run("test -e /var/lib/banger/install.json").code:
+            install_farm(machine, wheel, say)
+        else:
+            bring(machine, wheel)
+            machine.run(
+                "/opt/banger/bin/pip install --quiet --no-deps --force-reinstall /root/install/banger-*.whl\n"
+                "banger system install; banger system restart",
+                deadline_s=300,
+            )
+    say(f"installed on {name} after {time.monotonic() - started:.0f} s")
+    return 0
+
+
+def ssh(name: str, *words: str) -> int:
+    """Run a command in a host on this terminal, as ssh would; without one, a shell."""
+    machine = running(name)
+    machine.connection.open()
+    return subprocess.run((*machine.connection.argv(), *words), check=False).returncode
+
+
+def put(name: str, local: str, remote: str) -> int:
+    """Copy a file into a host; one that can be executed stays so."""
+    running(name).put(Path(local), remote, mode=Path(local).stat().st_mode & 0o777)
+    return 0
+
+
+def down(name: str) -> int:
+    """End a host, whatever it does."""
+    named(name).stop()
+    return 0
+
+
+def list_() -> int:
+    """Print the hosts that run."""
+    for directory in sorted(RUN_DIR.glob("[!.]*")):
+        print(directory.name, "up" if Machine(directory).runs() else "dead: scripts/lab --down it")
+    return 0
+
+
+def shell() -> int:
+    """Boot a host of one's own with a farm, and give a shell in it; the host goes with the shell."""
+    name = f"shell-{os.getpid()}"
+    try:
+        up(name, detached=False)
+        install(name)
+        return ssh(name)
+    finally:
+        down(name)
+
+
+def named(name: str) -> Machine:
+    """Return the host of this name, whether it runs or not."""
+    return Machine(RUN_DIR / name)
+
+
+def running(name: str) -> Machine:
+    """Return the host of this name; LabError unless it runs."""
+    machine = named(name)
+    if not machine.runs():
+        raise LabError(f"there is no host {name!r}: scripts/lab --up {name}")
+    return machine
+
+
+def say(line: str) -> None:
+    """Print a line of ours."""
+    print(f"lab: {line}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,31 @@
+"""This tree as the wheel that an administrator installs, and again as if it were another version."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from lab.recipe import ROOT
+
+_DEADLINE_S = 120.0
+
+
+def build_wheel(target: Path, *, version: str | None = None) -> Path:
+    """Build the wheel into an empty directory, from a copy of the tree, and return it."""
+    source = target / "source"
+    unwanted = shutil.ignore_patterns(".*", "tests", "build", "*.egg-info", "__pycache__")
+    shutil.copytree(ROOT, source, ignore=unwanted)
+    if version is not None:
+        project = source / "pyproject.toml"
+        text, found = re.subn(r'^version = ".*"$', f'version = "{version}"', project.read_text(), flags=re.M)
+        assert found == 1, "pyproject.toml has no line `version`"
+        project.write_text(text)
+    pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "wheel", "--no-deps")
+    build = ("--no-build-isolation", "--wheel-dir", target, source)
+    subprocess.run((*pip, *build), check=True, capture_output=True, timeout=_DEADLINE_S)
+    shutil.rmtree(source)
+    (wheel,) = target.glob("banger-*.whl")
+    return wheel
