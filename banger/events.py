@@ -18,7 +18,7 @@ class Event(BaseModel):
 
     ``kind``: found (why reconcile begins a job), begun, refused (a job was not begun), started, finished,
     failed (a step), overdue (a job takes longer than it may), settled (a job ended and left the VM in
-    ``state``).
+    ``state``). Of no job: filling (80 % of the room for changes to its system disk are used), full, invalid.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from banger.advice import LOOK
 from banger.connection import FarmRedis, connect
+from banger.contracts.dm_snapshot import Overlay
 from banger.contracts.errors import (
     BangerError,
     InvalidInputError,
@@ -122,6 +123,11 @@ class Farm:
     def show(self, ref: str) -> Record:
         """Return one VM by name or id."""
         return self.records.find(ref)
+
+    def overlay(self, record: Record) -> Overlay | None:
+        """Return how full a VM's system disk is; None where it is no snapshot, or not attached just now."""
+        found = self.records.inventory(record.host)
+        return next((vm.overlay for vm in found.vms if vm.vm_id == record.id), None) if found else None
 
     def timeline(self, ref: str) -> Timeline:
         """Return what happened to a VM, oldest first."""
@@ -246,21 +252,25 @@ class Farm:
         vcpus: int | None = None,
         memory_mib: int | None = None,
         disk_mib: int | None = None,
+        system_overlay_mib: int | None = None,
         autostart: bool | None = None,
         on_event: OnEvent | None = None,
     ) -> Record:
         """Change a stopped VM. A disk only grows."""
         record = self.records.find(ref)
-        asked = {"vcpus": vcpus, "memory_mib": memory_mib, "disk_mib": disk_mib, "autostart": autostart}
+        sizes = {"disk_mib": disk_mib, "system_overlay_mib": system_overlay_mib}
+        asked = {"vcpus": vcpus, "memory_mib": memory_mib, **sizes, "autostart": autostart}
         changes = {key: value for key, value in asked.items() if value is not None}
         if not changes:
             raise InvalidInputError(
-                "nothing to change", resolution="Give --vcpus, --memory, --disk or --autostart."
+                "nothing to change",
+                resolution="Give --vcpus, --memory, --disk, --system-disk or --autostart.",
             )
         self.spec(record.name, **changes)
-        if disk_mib is not None:
+        grown = {key: size for key, size in sizes.items() if size is not None}
+        if grown:
             host = next((host for host in self.hosts() if host.name == record.host), None)
-            refuse_resize(record.spec, disk_mib, host)
+            refuse_resize(record.spec, grown, host)
         return self._to_end(self.submit(SET, ref, **changes), on_event)
 
     def cancel(self, job: str) -> None:

@@ -22,6 +22,7 @@ class Action(StrEnum):
     DELETE = "delete"
     KILL = "kill"  # make it stopped
     RESTART = "restart"
+    RENEW = "renew"  # restart it on a larger disk, or let the restart tell why it cannot be
     RESTORE = "restore"  # write the record as the host knows it
     LOSE = "lose"  # note that the host has nothing of it
     SWEEP = "sweep"  # make it root's again, and delete it

@@ -42,6 +42,7 @@ class Params(Frozen):
     vcpus: Annotated[int, Field(ge=1, le=64)] | None = None
     memory_mib: SizeMib | None = None
     disk_mib: SizeMib | None = None
+    system_overlay_mib: SizeMib | None = None
     autostart: bool | None = None
     files: bool | None = None
     batch: BatchRef | None = None

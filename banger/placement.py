@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from banger.contracts.errors import CapacityError, InvalidInputError, NotFoundError
 from banger.contracts.sizes import format_mib
 from banger.contracts.spec import VmSpec
 from banger.hosts import HostImage, HostInfo
+
+_DISKS = {"disk_mib": "work disk", "system_overlay_mib": "system disk"}
 
 
 class Used(NamedTuple):
@@ -94,24 +96,25 @@ def place(spec: VmSpec, hosts: Sequence[HostInfo], used: dict[str, Used]) -> lis
     return [Candidate(host, image) for host in remaining if (image := host.image(spec.image))]
 
 
-def refuse_resize(spec: VmSpec, disk_mib: int, host: HostInfo | None) -> None:
-    """Raise InvalidInputError for a work disk that would shrink, CapacityError where its host has no room.
+def refuse_resize(spec: VmSpec, sizes: Mapping[str, int], host: HostInfo | None) -> None:
+    """Raise InvalidInputError for a disk that would shrink, CapacityError where its host has no room.
 
-    Without the host's word the stage itself will tell.
+    ``sizes`` are MiB by the specification's fields. Without the host's word the stage itself will tell.
     """
-    if disk_mib < spec.disk_mib:
-        raise InvalidInputError(
-            f"the work disk of {spec.name} only grows",
-            details=f"it has {format_mib(spec.disk_mib)}, asked {format_mib(disk_mib)}",
-            resolution="Ask for more, or create a new VM.",
-        )
-    growth_mib = disk_mib - spec.disk_mib
-    if host is not None and growth_mib > host.disk_free_mib:
-        raise CapacityError(
-            f"host {host.name} has no room for a work disk of {format_mib(disk_mib)}",
-            details=f"it grows by {format_mib(growth_mib)}, and {format_mib(host.disk_free_mib)} is free",
-            resolution="Ask for less, or delete VMs and images.",
-        )
+    for field, size in sizes.items():
+        what, has = _DISKS[field], getattr(spec, field)
+        if size < has:
+            raise InvalidInputError(
+                f"the {what} of {spec.name} only grows",
+                details=f"it has {format_mib(has)}, asked {format_mib(size)}",
+                resolution="Ask for more, or create a new VM.",
+            )
+        if host is not None and size - has > host.disk_free_mib:
+            raise CapacityError(
+                f"host {host.name} has no room for a {what} of {format_mib(size)}",
+                details=f"it grows by {format_mib(size - has)}, and {format_mib(host.disk_free_mib)} is free",
+                resolution="Ask for less, or delete VMs and images.",
+            )
 
 
 def _refuse_below_seed(spec: VmSpec, hosts: list[HostInfo]) -> None:

@@ -63,7 +63,12 @@ _DO: dict[str, Callable[[Plan], StageRequest]] = {
     "overlay": lambda p: OverlayRequest(
         **p.of, image=p.record.image, overlay_mib=p.record.spec.system_overlay_mib
     ),
-    "attach_system_disk": lambda p: AttachSystemDiskRequest(**p.of, slot=p.slot.number, image=p.record.image),
+    "attach_system_disk": lambda p: AttachSystemDiskRequest(
+        **p.of,
+        slot=p.slot.number,
+        image=p.record.image,
+        overlay_mib=p.record.spec.system_overlay_mib,
+    ),
     "patch_rootfs": lambda p: PatchRootfsRequest(
         **p.of,
         slot=p.slot.number,

@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict
 
 from banger.connection import FarmRedis
 from banger.contracts.calls import StageCall
+from banger.contracts.dm_snapshot import Overlay
 from banger.contracts.errors import (
     BangerError,
     CancelledError,
@@ -372,6 +373,12 @@ class Records:
     def tell_found(self, vm_id: str, job: str, pipeline: str, brief: str) -> None:
         """Tell why a job that nobody asked for is about to begin."""
         self._tell(vm_id, event_json("found", vm_id, job, pipeline, error={"brief": brief}))
+
+    def tell_overlay(self, vm_id: str, overlay: Overlay) -> None:
+        """Tell that the room for a guest's changes runs out, or has."""
+        brief = f"of the room for changes to its system disk {overlay}"
+        data = {"percent": overlay.percent}
+        self._tell(vm_id, event_json(overlay.level, vm_id, "", "", data=data, error={"brief": brief}))
 
     def refuse(self, vm_id: str, job: str, pipeline: str, error: dict[str, Any]) -> None:
         """Tell the one who asked that a job was refused; nothing was changed."""

@@ -124,6 +124,7 @@ def _cli() -> tuple[Grant, ...]:
             "set",
             writes=(f"{_JOBS}:cancel",),
         ),
+        Grant("tell how full system disks are", "get", reads=(inventory_key(_ANY),)),
         Grant("hold root's audit against what root published", "hmget", reads=(audit_key(_ANY),)),
         _TAKE_PIECE,
         _FOLLOW,

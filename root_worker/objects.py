@@ -16,6 +16,7 @@ from banger.contracts.inventory import Found, Kind, found_dm, found_id, found_lo
 from banger.contracts.names import NFT_TABLE, TAP_PREFIX, dm_name, unit_name
 from banger.contracts.vmm_limits import LIMIT_FILES
 from root_worker.host import RootHost
+from root_worker.ops import dm_snapshot
 from root_worker.vmm import cgroups, units
 
 _BLOCK_DEVICES = Path("/sys/block")
@@ -42,7 +43,7 @@ def _dm_devices(host: RootHost) -> Iterator[Found]:
         if (name := _attribute(device, "dm/name")).startswith(dm_name("")):
             files = device.glob("slaves/*/loop/backing_file")
             disks = [Path(_attribute(device, str(file))) for file in files]
-            yield found_dm(name, disks, host.paths.vms.resolve())
+            yield found_dm(name, disks, host.paths.vms.resolve(), dm_snapshot.usage(name))
 
 
 def _loops(host: RootHost) -> Iterator[Found]:

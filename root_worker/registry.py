@@ -82,6 +82,12 @@ class Registry:
             self._write(entry)
             return entry
 
+    def rest(self, vm_id: str, image: str, base: str) -> None:
+        """Remember what a VM's snapshot rests on; refused where that is not what it was (``resting_on``)."""
+        with self.locked():
+            known = self.get(vm_id) or Entry(vm_id=vm_id, generation=0)
+            self._changed(known, known.resting_on(image, base, () if known.base else self._others(vm_id)))
+
     def forget(self, vm_id: str) -> None:
         """Remove the VM's entry, and what a full disk left of a newer one; forgives exactly their absence."""
         with self.locked():

@@ -166,6 +166,9 @@ def _at_rest(record: Record, facts: Facts) -> Iterator[Finding]:
     elif record.state is State.RUNNING and not (seen and seen.alive and seen.generation == record.generation):
         again = facts.rebooted and record.spec.autostart
         yield _about(record, "its VMM is gone", Action.RESTART if again else Action.KILL, sure=False)
+    elif record.state is State.RUNNING and seen and seen.overlay and seen.overlay.state != "ok":
+        what = f"its system disk is {seen.overlay.state}, and its guest cannot go on"
+        yield _about(record, what, Action.RENEW, sure=False)
     elif record.state is State.STOPPED and seen and seen.alive:
         yield _about(record, "its VMM runs, though it is stopped", Action.RESTORE, sure=False)
     elif record.id not in facts.directories:

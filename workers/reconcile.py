@@ -22,6 +22,7 @@ from workers.deadlines import enforce_deadline
 from workers.decisions import decide
 from workers.doubt import Doubt
 from workers.observation import observe
+from workers.overlays import OverlayAlarm
 from workers.restore import CHANGED, adopt, restore_vm
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ log = logging.getLogger("banger.reconcile")
 
 _PATIENCE_S = 30.0  # of somebody who asks: what is doubtful is looked at again within it
 _PAUSE_S = 1.0
-_BEGINS = {Action.KILL: KILL.name, Action.DELETE: DELETE.name}
+_BEGINS = {Action.KILL: KILL.name, Action.DELETE: DELETE.name, Action.RENEW: RESTART.name}
 
 
 class Reconciler:
@@ -42,6 +43,7 @@ class Reconciler:
     def __init__(self, farmhand: Farmhand) -> None:
         self._farmhand = farmhand
         self._doubt = Doubt()
+        self._overlays = OverlayAlarm(farmhand.records)
         self._one_at_a_time = threading.Lock()
 
     def look(self, *, act: bool = True) -> Report:
@@ -52,6 +54,8 @@ class Reconciler:
             if facts.inventory:
                 findings = self._doubt.settle(findings, facts.inventory)
             if act:
+                if facts.inventory:
+                    self._overlays.look(facts.inventory)
                 self._remember(facts, {finding.vm_id for finding in findings})
                 for job in facts.jobs.values():
                     enforce_deadline(self._farmhand.records, job, facts.now)
@@ -117,7 +121,7 @@ class Reconciler:
                     return "stopped: it was booted again, and has ended since"
                 farmhand.ring_begin(vm_id, RESTART.name, job, rev=finding.rev)
                 return "begun"
-            case Action.KILL | Action.DELETE as action:
+            case Action.KILL | Action.DELETE | Action.RENEW as action:
                 job, pipeline = new_id(), _BEGINS[action]
                 farmhand.records.tell_found(vm_id, job, pipeline, finding.what)
                 farmhand.ring_begin(vm_id, pipeline, job, rev=finding.rev)

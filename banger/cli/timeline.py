@@ -18,10 +18,21 @@ _HEADING = ("STAGE", "QUEUE", "AT", "TOOK", "")
 
 
 def timeline_text(events: Sequence[Event]) -> str:
-    """Return what happened to a VM, oldest job first; events of one job come together."""
-    jobs = list(dict.fromkeys(event.job for event in events))
-    ordered = sorted(events, key=lambda event: jobs.index(event.job))
-    return "\n\n".join(_job_text(list(group)) for _, group in groupby(ordered, key=lambda event: event.job))
+    """Return what happened to a VM, oldest job first; events of one job come together, others alone."""
+    keys = list(dict.fromkeys(map(_key, events)))
+    ordered = sorted(events, key=lambda event: keys.index(_key(event)))
+    return "\n\n".join(_text(list(group)) for _, group in groupby(ordered, key=_key))
+
+
+def _key(event: Event) -> str:
+    return event.job if event.pipeline else event.id
+
+
+def _text(events: list[Event]) -> str:
+    first = events[0]
+    if first.pipeline:
+        return _job_text(events)
+    return f"{first.kind} ({_when(first.at)})\n{(first.error or {}).get('brief', '')}"
 
 
 def _job_text(events: list[Event]) -> str:
@@ -30,7 +41,6 @@ def _job_text(events: list[Event]) -> str:
         (f"because {(event.error or {}).get('brief')}" for event in events if event.kind == "found"), ""
     )
     began = min(_began(event) for event in events)
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(began))
     ended = [event for event in events if event.kind in ("finished", "failed")]
     known = {(event.stage, event.direction, event.unwinding) for event in ended}
     # A stage that was begun and is not over: at work now, or its worker died in it.
@@ -47,7 +57,9 @@ def _job_text(events: list[Event]) -> str:
         f" -> {last.state}" if last.kind == "settled" else f": {last.kind}" if last.kind == "refused" else ""
     )
     return "\n".join(
-        part for part in (f"{first.pipeline}{how} ({when}, job {first.job})", why, table, total) if part
+        part
+        for part in (f"{first.pipeline}{how} ({_when(began)}, job {first.job})", why, table, total)
+        if part
     )
 
 
@@ -60,6 +72,10 @@ def _cells(event: Event, began: float) -> tuple[object, ...]:
         remark = f"{remark} not over".strip()
     took = "" if event.ms is None else format_duration(event.ms / 1000)
     return title(event), event.queue, f"{_began(event) - began:.3f}s", took, remark or "ok"
+
+
+def _when(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 def _began(event: Event) -> float:

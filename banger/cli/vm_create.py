@@ -86,20 +86,26 @@ def set_(
     vcpus: options.Vcpus = None,
     memory: options.Memory = None,
     disk: options.Disk = None,
+    system_disk: options.SystemDisk = None,
     autostart: options.Autostart = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> int:
-    """Change a stopped VM. Its work disk only grows.
+    """Change a stopped VM. Its disks only grow.
 
     \b
     Examples:
       banger vm set dev --memory 1GiB --vcpus 2
       banger vm set dev --disk 16GiB
+      banger vm set dev --system-disk 16GiB
       banger vm set dev --autostart
     """
     farm = session_of(ctx).farm
-    sizes = {"memory_mib": options.size(memory, "memory"), "disk_mib": options.size(disk, "disk")}
+    sizes = {
+        "memory_mib": options.size(memory, "memory"),
+        "disk_mib": options.size(disk, "disk"),
+        "system_overlay_mib": options.size(system_disk, "system disk"),
+    }
     followed = Followed()
     with stage_view(quiet=quiet, keep=False) as view, followed.left_by_ctrl_c(view.note):
         heard = followed.hearing(name, view.event)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,7 @@ from banger.contracts.sizes import format_mib
 from banger.contracts.states import State
 
 if TYPE_CHECKING:
+    from banger.contracts.dm_snapshot import Overlay
     from banger.records import Record
 
 _HEADING = ("NAME", "ID", "STATE", "HOST", "IMAGE", "VCPUS", "MEMORY", "ADDRESS", "AGE", "LABELS")
@@ -71,12 +72,15 @@ def show(
     """
     session = session_of(ctx)
     record = session.farm.show(name)
+    overlay = session.farm.overlay(record)
     events = session.farm.timeline(record.id) if timeline else []
     if as_json:
-        more = {"timeline": [event.model_dump(mode="json") for event in events]} if timeline else {}
+        more: dict[str, Any] = {"overlay": overlay.model_dump(mode="json") if overlay else None}
+        if timeline:
+            more["timeline"] = [event.model_dump(mode="json") for event in events]
         print_json(record.model_dump(mode="json") | more)
         return 0
-    typer.echo(pairs(_facts(record, session)))
+    typer.echo(pairs(_facts(record, session, overlay)))
     if timeline:
         typer.echo(f"\n{timeline_text(events)}")
     return 0
@@ -103,8 +107,9 @@ def _cells(record: Record) -> tuple[object, ...]:
     )
 
 
-def _facts(record: Record, session: Session) -> list[tuple[str, object]]:
+def _facts(record: Record, session: Session, overlay: Overlay | None) -> list[tuple[str, object]]:
     spec = record.spec
+    used = f", {overlay}" if overlay else ""
     facts: list[tuple[str, object]] = [
         ("Name", record.name),
         ("Id", record.id),
@@ -116,7 +121,7 @@ def _facts(record: Record, session: Session) -> list[tuple[str, object]]:
         ("vCPUs", spec.vcpus),
         ("Memory", format_mib(spec.memory_mib)),
         ("Work disk", format_mib(spec.disk_mib)),
-        ("System disk", f"{format_mib(spec.system_overlay_mib)} for changes"),
+        ("System disk", f"{format_mib(spec.system_overlay_mib)} for changes{used}"),
         ("Internet", "by NAT" if spec.nat else "no"),
         ("Autostart", "when its host was rebooted" if spec.autostart else "no"),
         ("Labels", _labels(record)),

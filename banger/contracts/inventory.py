@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from banger.contracts.dm_snapshot import Overlay
 from banger.contracts.names import TAP_PREFIX, VmId, dm_name, is_id, link_alias, tap_name, unit_name
 from banger.contracts.requests import Frozen
 
@@ -33,7 +34,7 @@ def inventory_key(host: str) -> str:
 
 
 class Found(Frozen):
-    """An object that is ours by name. ``vm_id`` and ``slot`` are None where it does not tell.
+    """An object that is ours by name. ``vm_id``, ``slot`` and ``overlay`` are None where it does not tell.
 
     A process is named by its pid, a loop by its device, a filter like its tap: by 11 of the id's 12 digits.
     Any id that begins with them has that filter, and removes it, where no tap tells which it is.
@@ -43,16 +44,21 @@ class Found(Frozen):
     name: str
     vm_id: VmId | None = None
     slot: int | None = None
+    overlay: Overlay | None = None
 
 
 class FoundVm(Frozen):
-    """A VM in root's registry. ``alive``: a process of its uid lives; ``has``: kinds of which it has any."""
+    """A VM in root's registry. ``alive``: a process of its uid lives; ``has``: kinds of which it has any.
+
+    ``overlay`` is how full its system disk is, None where that is no snapshot, or not attached.
+    """
 
     vm_id: VmId
     generation: int
     slot: int | None
     alive: bool
     has: tuple[Kind, ...] = ()
+    overlay: Overlay | None = None
 
 
 class Inventory(Frozen):
@@ -75,13 +81,23 @@ class Inventory(Frozen):
         self, at: float, vms: Iterable[FoundVm], found: Iterable[Found], known: Mapping[str, int | None]
     ) -> Inventory:
         """Return one of ``at`` with the registry's VMs and what was found; ``known`` may have more VMs."""
-        has, strays, foreign = sort_out(found, known)
+        there = tuple(found)
+        has, strays, foreign = sort_out(there, known)
+        overlays = {one.vm_id: one.overlay for one in there if one.overlay}
         cut = [
             f"{what}: there are {len(some)}, of which {MOST_STRANGE} are told"
             for what, some in (("strays", strays), ("foreign", foreign))
             if len(some) > MOST_STRANGE
         ]
-        owners = [vm.model_copy(update={"has": _kinds(has[vm.vm_id], alive=vm.alive)}) for vm in vms]
+        owners = [
+            vm.model_copy(
+                update={
+                    "has": _kinds(has[vm.vm_id], alive=vm.alive),
+                    "overlay": overlays.get(vm.vm_id),
+                }
+            )
+            for vm in vms
+        ]
         told = {"strays": tuple(strays[:MOST_STRANGE]), "foreign": tuple(foreign[:MOST_STRANGE])}
         update = {"at": at, "vms": tuple(owners), "unreadable": (*self.unreadable, *cut), **told}
         return self.model_copy(update=update)
@@ -110,13 +126,14 @@ def found_tap(name: str, alias: str | None, slot: int | None) -> Found:
     return Found(kind="tap", name=name, vm_id=said if ours else None, slot=slot)
 
 
-def found_dm(name: str, disks: Collection[Path], vms: Path) -> Found:
+def found_dm(name: str, disks: Collection[Path], vms: Path, overlay: Overlay | None) -> Found:
     """Return a device whose name says a VM's id; foreign where all that it is made of is another farm's.
 
     One that a kill left without a table is made of nothing yet.
     """
     theirs = bool(disks) and not any(file.is_relative_to(vms) for file in disks)
-    return found_id("dm", name, "" if theirs else name.removeprefix(dm_name("")))
+    found = found_id("dm", name, "" if theirs else name.removeprefix(dm_name("")))
+    return found.model_copy(update={"overlay": overlay})
 
 
 def found_loop(device: str, file: str, vms: Path, *, ours: bool) -> Iterator[Found]:

@@ -7,11 +7,14 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from banger.contracts.errors import PolicyError, StaleGenerationError
+from banger.contracts.errors import PolicyError, StageFailedError, StaleGenerationError
 
 
 class Entry(BaseModel):
-    """What root remembers of one VM. ``launched`` is the generation that its VMM was last started for."""
+    """What root remembers of one VM. ``launched`` is the generation that its VMM was last started for.
+
+    ``image`` and ``base`` are what a snapshot rests on: worthless over anything else.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -19,6 +22,8 @@ class Entry(BaseModel):
     generation: int
     slot: int | None = None
     disk_backend: Literal["file", "dm-snapshot"] | None = None
+    image: str | None = None
+    base: str | None = None  # the image's size and time, when its first snapshot was attached
     launched: int | None = None
     vcpus: int = 0  # of the VMM that was launched
     memory_mib: int = 0
@@ -45,6 +50,24 @@ class Entry(BaseModel):
                     resolution="Delete that VM; if the farm does not know it, kill it and remove the file.",
                 )
         return self.model_copy(update={"slot": slot})
+
+    def resting_on(self, image: str, base: str, others: Iterable[Entry]) -> Entry:
+        """Return the entry of a snapshot over this image, whose file is ``base`` now.
+
+        PolicyError where it rests on another image, StageFailedError where the file was another one when its
+        snapshot, or one of ``others``, was attached first.
+        """
+        if self.image not in (None, image):
+            raise PolicyError(f"VM {self.vm_id} rests on image {self.image}, not {image}")
+        for known in (self, *others):
+            if known.image == image and known.base != base:
+                raise StageFailedError(
+                    f"The base of image {image} has changed since VM {known.vm_id} was made of it",
+                    details=f"then {known.base}, now {base} (bytes, mtime in ns); snapshots over it are torn",
+                    resolution="Put the image's files back as they were, with their times; or delete its VMs"
+                    " and the image, and build it again.",
+                )
+        return self.model_copy(update={"image": image, "base": base})
 
     def require_room(self, others: Iterable[Entry], max_vcpus: int, max_memory_mib: int) -> None:
         """Raise PolicyError where it and the ``others`` have more vCPUs or MiB together than that."""

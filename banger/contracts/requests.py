@@ -138,6 +138,7 @@ class UpdateSpecRequest(StageRequest):
     vcpus: Annotated[int, Field(ge=1, le=64)] | None = None
     memory_mib: SizeMib | None = None
     disk_mib: SizeMib | None = None
+    system_overlay_mib: SizeMib | None = None
     autostart: bool | None = None
 
 
@@ -151,10 +152,11 @@ class AdmitRequest(StageRequest):
 
 
 class AttachSystemDiskRequest(StageRequest):
-    """Make the system disk of base image and overlay, owned by the slot's uid."""
+    """Make the system disk of base image and overlay, which grows to that size, owned by the slot's uid."""
 
     slot: SlotNumber
     image: ImageId
+    overlay_mib: SizeMib
 
 
 class PatchRootfsRequest(StageRequest):

@@ -79,12 +79,13 @@ def nftables(facts: Facts) -> Check:
 
 def loop(facts: Facts) -> Check:
     """Are there loop devices?"""
-    meaning = "dm-snapshot needs block devices of files"
-    if facts.loop:
-        return ok("loop", "/dev/loop-control", meaning)
-    return warn(
-        "loop", "no /dev/loop-control", meaning, "modprobe loop; without it, another disk backend is used"
-    )
+    meaning = "dm-snapshot needs two block devices of files for each VM"
+    if facts.loop is None:
+        return warn("loop", "unknown", meaning, _ASK_ROOT)
+    if not facts.loop:
+        return ok("loop", "there are free ones", meaning)
+    remedy = "modprobe loop, or detach some of `losetup --list`; without it, another disk backend is used"
+    return warn("loop", facts.loop, meaning, remedy)
 
 
 def worker_user(facts: Facts) -> Check:
@@ -111,8 +112,11 @@ def owner(facts: Facts) -> Check:
 
 
 def cgroup(facts: Facts) -> Check:
-    """Which cgroups?"""
-    return ok("cgroup", f"version {facts.cgroup}", "both versions will do")
+    """Which cgroups? Both versions will do."""
+    bounded = "memory, threads and processor time of a VM are bounded"
+    if facts.cgroup == 1:
+        return ok("cgroup", "version 1", f"{bounded}; its reads and writes are not")
+    return ok("cgroup", "version 2", f"{bounded}; under systemd its reads and writes too")
 
 
 def vm_uids(facts: Facts) -> Check:
@@ -161,7 +165,8 @@ def snapshot_target(facts: Facts) -> Check:
 def disk_backend(facts: Facts) -> Check:
     """Which backend would a new VM's system disk have, and why?"""
     name, meaning = "disk backend", "how a VM's system disk is made from its image"
-    works = {"dm-snapshot": facts.snapshot_target, "reflink": facts.disk.reflink, "copy": True}
+    snapshots = facts.snapshot_target and not facts.loop
+    works = {"dm-snapshot": snapshots, "reflink": facts.disk.reflink, "copy": True}
     if facts.wanted_backend != "auto":
         found = f"{facts.wanted_backend}, as configured"
         if works[facts.wanted_backend] is False:

@@ -91,10 +91,10 @@ class InstallFacts(NamedTuple):
 class Facts(NamedTuple):
     """All that the checks judge. A tool's version is None where it is not installed.
 
-    ``vm_uids``: the first of them, and whose some of them are already. ``sealing``: why root would not do
-    what this host's worker asks, None where there is nothing to say. ``trouble``: VMs in error, lost ones
-    and late jobs, in words. ``damaged_aof``: what had to be cut of
-    Redis' file, as it was, and since when.
+    ``loop``: why there are no loop devices, empty where there are. ``vm_uids``: the first of them, and whose
+    some of them are already. ``sealing``: why root would not do what this host's worker asks, None where
+    there is nothing to say. ``trouble``: VMs in error, lost ones, full disks and late jobs, in words.
+    ``damaged_aof``: what had to be cut of Redis' file, as it was, and since when.
     """
 
     root: bool
@@ -105,7 +105,7 @@ class Facts(NamedTuple):
     tun: bool
     bridge: bool
     nftables: bool | None
-    loop: bool
+    loop: str | None
     snapshot_target: bool | None
     kvm: KvmFacts
     disk: DiskFacts

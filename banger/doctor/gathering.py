@@ -57,7 +57,7 @@ def gather(settings: Settings) -> Facts:
         tun=Path("/dev/net/tun").exists(),
         bridge=_has_bridges(),
         nftables=_succeeds("nft", "list", "tables") if root else None,
-        loop=Path("/dev/loop-control").exists(),
+        loop=disk_backend.no_loops() if root else None,
         snapshot_target=disk_backend.has_snapshot_target() if root else None,
         kvm=_kvm(settings.paths),
         disk=_disk(settings.paths),
@@ -189,12 +189,17 @@ def _trouble(settings: Settings) -> tuple[str, ...]:
     """Return what asks for somebody to look at it."""
     try:
         records = Records(connect(settings.redis(), answer_s=_ANSWER_S))
-        failed = [one for one in records.all() if one.state in (State.ERROR, State.LOST)]
+        everyone = records.all()
+        found = {host: records.inventory(host) for host in {one.host for one in everyone}}
+        names = {one.id: one.name for one in everyone}
+        disks = [vm for one in found.values() if one for vm in one.vms if vm.overlay and vm.overlay.level]
+        failed = [one for one in everyone if one.state in (State.ERROR, State.LOST)]
         late = [job for job in records.jobs() if (due := deadline_at(job)) is not None and due < time.time()]
     except BangerError:
         return ()  # that Redis has just gone is said by the next run
     return (
         *(f"VM {one.name} is {one.state}" for one in failed),
+        *(f"VM {names.get(vm.vm_id, vm.vm_id)}'s system disk: {vm.overlay}" for vm in disks),
         *(f"job {job.id} ({job.pipeline}) is overdue" for job in late),
     )
 

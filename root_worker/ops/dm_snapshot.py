@@ -7,14 +7,17 @@ change event, and a program that closes the disk after writing causes one.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import logging
 import os
 import stat
 import time
 from pathlib import Path
 
-from banger.contracts.dm_snapshot import ALARM_PERCENT, create_args, remove_args, sectors, usage_percent
-from banger.contracts.errors import StageFailedError
+from banger.contracts import linux
+from banger.contracts.dm_snapshot import Overlay, create_args, overlay_of, remove_args, require_room, sectors
+from banger.contracts.errors import StageFailedError, ToolFailedError
 from banger.contracts.names import dm_name
 from root_worker.ops import loop
 from root_worker.ops.lock import held
@@ -36,18 +39,18 @@ def attach(vm_id: str, base: int, overlay: int, uid: int, lock: Path) -> None:
     """Make the VM's snapshot device of two opened files, its node owned by ``uid``, unless it is there.
 
     ``lock`` is the host's lock file for disks: set-ups in parallel race for loops. StageFailedError when the
-    snapshot has overflowed, or the node does not appear; nothing is left behind then.
+    overlay is full or invalid, or the node does not appear; nothing is left behind then.
     """
     with held(lock):
-        if _table(vm_id) is None:
+        if not _has_snapshot(vm_id):
             with (
                 loop.attached(base, read_only=True) as origin,
                 loop.attached(overlay, read_only=False) as cow,
             ):
-                _dmsetup(*create_args(vm_id, sectors(os.fstat(base).st_size), origin, cow, uid))
+                _create(create_args(vm_id, sectors(os.fstat(base).st_size), origin, cow, uid))
         try:
             _await_node(vm_id, uid)
-            _watch_usage(vm_id)
+            _watch_usage(vm_id, overlay)
         except BaseException:
             _dmsetup(*remove_args(vm_id))
             raise
@@ -56,25 +59,63 @@ def attach(vm_id: str, base: int, overlay: int, uid: int, lock: Path) -> None:
 def detach(vm_id: str, lock: Path) -> None:
     """Remove the VM's snapshot device, and with it its loops; forgives exactly its absence."""
     with held(lock):
-        if _table(vm_id) is not None:
+        if _has_snapshot(vm_id):
             _dmsetup(*remove_args(vm_id))
 
 
-def _watch_usage(vm_id: str) -> None:
-    percent = usage_percent(_dmsetup("status", dm_name(vm_id)))
-    if percent >= ALARM_PERCENT:
-        log.warning("the system disk's overlay of VM %s is %.0f %% full", vm_id, percent)
+def usage(name: str) -> Overlay | None:
+    """Return how full a device's overlay is; None where there is no such device, or it is no snapshot."""
+    kind, status = _target(name) or ("", "")
+    return overlay_of(status) if kind == "snapshot" else None
 
 
-def _table(vm_id: str) -> str | None:
-    """Return the device's table, None when there is no device; one that a kill left without is removed."""
-    if dm_name(vm_id) not in _dmsetup("info", "--columns", "--noheadings", "-o", "name").split():
-        return None
-    table = _dmsetup("table", dm_name(vm_id))
-    if " snapshot " in table:
-        return table
+def _create(arguments: tuple[str, ...]) -> None:
+    try:
+        _dmsetup(*arguments)
+    except ToolFailedError as error:
+        raise StageFailedError(
+            "The kernel made no snapshot device",
+            details="\n".join(filter(None, (error.brief, error.details))),
+            resolution="`banger doctor` tells whether this kernel has dm-snapshot.",
+        ) from error
+
+
+def _watch_usage(vm_id: str, overlay: int) -> None:
+    found = usage(dm_name(vm_id))
+    if found is None:
+        raise StageFailedError(f"{dm_name(vm_id)} was removed while it was attached")
+    require_room(found, os.fstat(overlay).st_size)
+    if found.level:
+        log.warning("the system disk's overlay of VM %s is %s", vm_id, found)
+
+
+def _has_snapshot(vm_id: str) -> bool:
+    """Tell whether the VM's device is there; one that a kill left without a table is removed."""
+    target = _target(dm_name(vm_id))
+    if target is None:
+        return False
+    if target[0] == "snapshot":
+        return True
     _dmsetup(*remove_args(vm_id))
-    return None
+    return False
+
+
+def _target(name: str) -> tuple[str, str] | None:
+    """Return the type and the status of a device's target, None without a device. The kernel is asked itself:
+    of all VMs, every few seconds, dmsetup would be a process each.
+    """
+    request = linux.dm_request(name)
+    try:
+        control = os.open(_MAPPER / "control", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(control, linux.DM_TABLE_STATUS, request)
+        finally:
+            os.close(control)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENODEV, errno.ENXIO):  # no device-mapper; no device
+            raise
+        return None
+    return linux.dm_target(request)
 
 
 def _await_node(vm_id: str, uid: int) -> None:

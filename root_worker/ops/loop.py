@@ -37,18 +37,37 @@ def attached(file: int, *, read_only: bool) -> Iterator[Path]:
 
 def _configure(config: bytes, read_only: bool) -> tuple[Path, int]:
     for _ in range(_ATTEMPTS):
-        control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
+        path = _free()
         try:
-            path = Path(f"/dev/loop{fcntl.ioctl(control, linux.LOOP_CTL_GET_FREE)}")
-        finally:
-            os.close(control)
-        device = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
+            device = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise StageFailedError(
+                f"The kernel's free loop device is {path.name}, and {path} is not there",
+                details="in a container, /dev has no more of them than were put there",
+                resolution=f"mknod {path} b 7 {path.name.removeprefix('loop')}, or `losetup --detach` one.",
+            ) from error
         try:
             fcntl.ioctl(device, linux.LOOP_CONFIGURE, config)
         except OSError as error:
             os.close(device)
             if error.errno != errno.EBUSY:  # another program took the free one first
-                raise
+                raise StageFailedError(f"{path} could not be set up: {error.strerror}") from error
         else:
             return path, device
     raise StageFailedError(f"No loop device could be had in {_ATTEMPTS} attempts")
+
+
+def _free() -> Path:
+    """Return a free loop device, which the kernel makes where there is none."""
+    try:
+        control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            return Path(f"/dev/loop{fcntl.ioctl(control, linux.LOOP_CTL_GET_FREE)}")
+        finally:
+            os.close(control)
+    except OSError as error:
+        raise StageFailedError(
+            f"This host gives no loop device: {error.strerror}",
+            details="a snapshot needs two, of which those of ended VMs clear themselves",
+            resolution="`losetup --list` shows who has them; without any, `modprobe loop`.",
+        ) from error

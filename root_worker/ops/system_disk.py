@@ -21,6 +21,8 @@ from root_worker.ops import beneath, dm_snapshot
 
 Backend = Literal["file", "dm-snapshot"]
 
+_MIB = 1024 * 1024
+
 
 @contextmanager
 def opened(host: RootHost, vm_id: str, uid: int, flags: int = os.O_RDONLY) -> Iterator[int]:
@@ -36,11 +38,11 @@ def opened(host: RootHost, vm_id: str, uid: int, flags: int = os.O_RDONLY) -> It
             yield fd
 
 
-def attach(host: RootHost, vm_id: str, image: str, uid: int) -> Backend:
+def attach(host: RootHost, vm_id: str, image: str, uid: int, room_mib: int = 0) -> Backend:
     """Make the VM's system disk its own, and return the backend that it has from now on.
 
-    StageFailedError when the overlay, or the base of a snapshot, is not there; PolicyError when either is
-    not what it has to be.
+    A snapshot's overlay grows to ``room_mib``. StageFailedError when the overlay, or the base of a snapshot,
+    is not there, or the base is not what it was; PolicyError when either is not what it has to be.
     """
     overlay, known = host.paths.overlay(vm_id), _backend_of(host, vm_id)
     theirs = {host.worker_uid, uid}
@@ -55,6 +57,10 @@ def attach(host: RootHost, vm_id: str, image: str, uid: int) -> Backend:
             host.registry.update(vm_id, disk_backend=backend)
         if backend == "dm-snapshot":
             with beneath.regular_file(host.paths.state, host.paths.rootfs(image), {0}) as base:
+                found = os.fstat(base)
+                host.registry.rest(vm_id, image, f"{found.st_size} {found.st_mtime_ns}")
+                if os.fstat(store).st_size < room_mib * _MIB:
+                    os.ftruncate(store, room_mib * _MIB)
                 dm_snapshot.attach(vm_id, base, store, uid, _lock(host))
     return backend
 

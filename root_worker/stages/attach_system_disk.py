@@ -16,7 +16,8 @@ from root_worker.vmm import processes
 def do(request: AttachSystemDiskRequest, host: RootHost, entry: Entry) -> dict[str, Any]:
     """Attach the disk; a second time keeps what the guest has written."""
     uid = host.policy.slot(request.slot).uid
-    return {"disk_backend": system_disk.attach(host, entry.vm_id, request.image, uid)}
+    backend = system_disk.attach(host, entry.vm_id, request.image, uid, request.overlay_mib)
+    return {"disk_backend": backend}
 
 
 @fenced

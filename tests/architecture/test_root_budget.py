@@ -10,14 +10,16 @@ from sources import ROOT, code_lines, files, imported_modules
 # Of all of root_worker; raise it with a reason. 1,500 until root looked for all that a kill leaves behind:
 # seven kinds of objects, in a file of its own that changes nothing. 1,566 until it asked for its host's seat;
 # 1,570 until messages that Redis could not be told of stopped taking its threads' places; 1,575 until VMs got
-# units of systemd's: asked for, waited for, and made to be gone.
-MAX_CODE_LINES = 1680
+# units of systemd's: asked for, waited for, and made to be gone; 1,680 until it asked the kernel how full
+# snapshots are, and said why there is no loop device or snapshot.
+MAX_CODE_LINES = 1740
 # Of the contracts that it imports: models and pure functions, which cannot act. 1,700 until whose the
 # objects are that root finds was decided there, with the table of states and the kernel's numbers; 1,990
 # until both workers came to ask there whether theirs is the one machine of its host's name; 2,080 until the
 # table of stages got the three of a batch's job, which are the worker's; 2,115 until both
-# workers had messages free their places; 2,125 until what systemd is asked for a VM was said there.
-MAX_PURE_LINES = 2130
+# workers had messages free their places; 2,125 until what systemd is asked for a VM was said there; 2,130
+# until snapshots that fill up, and bases that have changed.
+MAX_PURE_LINES = 2205
 MAX_FILE_LINES = 250
 ALLOWED = {"celery", "kombu", "pydantic", "pyroute2", "cryptography", "root_worker"}
 

@@ -93,7 +93,7 @@ def make_worker_files(paths: HostPaths) -> None:
 
 
 def attach_request(generation: int = 1) -> AttachSystemDiskRequest:
-    return AttachSystemDiskRequest(vm_id=VM, generation=generation, slot=SLOT, image=IMAGE)
+    return AttachSystemDiskRequest(vm_id=VM, generation=generation, slot=SLOT, image=IMAGE, overlay_mib=64)
 
 
 def patch_request(generation: int = 1, files: tuple[GuestFile, ...] = FILES) -> PatchRootfsRequest:
@@ -160,3 +160,14 @@ def open_drives(host: RootHost) -> None:
     """Open the VM's drives as a launch does, which hands its work disk to the VM, and close them again."""
     with vm_drives.opened(host, VM, UID):
         return
+
+
+@contextmanager
+def opened(file: Path, size: int = MIB) -> Iterator[int]:
+    """Yield a descriptor of a new file of this size."""
+    fd = os.open(file, os.O_RDWR | os.O_CREAT)
+    try:
+        os.ftruncate(fd, size)
+        yield fd
+    finally:
+        os.close(fd)

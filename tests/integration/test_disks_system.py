@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 from pathlib import Path
 
 import disks
 import pytest
+from mountns import private_mounts
+from netns import check, libc
 
+from banger import disk_backend
 from banger.contracts.errors import (
     BangerError,
     PolicyError,
@@ -212,16 +216,50 @@ def test_a_launch_hands_the_workers_file_to_the_vm_and_may_be_repeated(host: Roo
 
 
 def test_a_loop_clears_itself_with_its_last_user(tmp_path: Path) -> None:
-    file = os.open(tmp_path / "disk", os.O_RDWR | os.O_CREAT)
-    try:
-        os.ftruncate(file, disks.MIB)
+    with disks.opened(tmp_path / "disk") as file:
         with loop.attached(file, read_only=True) as device, loop.attached(file, read_only=False) as other:
             queues = [Path(f"/sys/block/{path.name}") for path in (device, other)]
             assert [(queue / "ro").read_text() for queue in queues] == ["1\n", "0\n"]
             assert {(queue / "loop/autoclear").read_text() for queue in queues} == {"1\n"}
         assert not any((queue / "loop/backing_file").exists() for queue in queues)
-    finally:
-        os.close(file)
+
+
+def test_without_a_loop_device_of_the_kernels_it_is_told_why(tmp_path: Path) -> None:
+    with private_mounts(), disks.opened(tmp_path / "disk") as file:
+        check(libc.mount(b"none", b"/dev", b"tmpfs", 0, None))
+        with pytest.raises(StageFailedError, match="gives no loop device: No such file"):
+            loop.attached(file, read_only=True).__enter__()
+        Path("/dev/loop-control").touch()  # one that knows no such question
+        with pytest.raises(StageFailedError, match="gives no loop device: Inappropriate ioctl"):
+            loop.attached(file, read_only=True).__enter__()
+        assert "Inappropriate ioctl" in disk_backend.no_loops()
+
+
+def test_a_container_without_the_node_of_the_free_loop_is_told_which(tmp_path: Path) -> None:
+    with private_mounts(), disks.opened(tmp_path / "disk") as file:
+        check(libc.mount(b"none", b"/dev", b"tmpfs", 0, None))
+        os.mknod("/dev/loop-control", 0o600 | stat.S_IFCHR, os.makedev(10, 237))
+        with pytest.raises(StageFailedError, match=r"and /dev/loop.* is not there") as caught:
+            loop.attached(file, read_only=True).__enter__()
+        assert "mknod /dev/loop" in caught.value.resolution
+        assert "which is not there" in disk_backend.no_loops()
+
+
+def test_a_base_that_has_changed_is_attached_to_no_vm(host: RootHost, snapshots: set[str]) -> None:
+    disks.make_empty_overlay(host.paths)
+    attach(host)
+    attach_system_disk.undo(disks.undo_request(), host)
+    os.utime(host.paths.rootfs(disks.IMAGE))  # as any write to it leaves it
+    with pytest.raises(StageFailedError, match="has changed since"):
+        attach(host, generation=2)
+    assert snapshots == set()
+
+
+def test_an_overlay_grows_to_what_is_asked_and_never_shrinks(host: RootHost, snapshots: set[str]) -> None:
+    disks.make_empty_overlay(host.paths, size_mib=8)
+    assert attach(host).stat().st_size == 64 * disks.MIB
+    os.truncate(host.paths.overlay(disks.VM), 80 * disks.MIB)
+    assert attach(host, generation=2).stat().st_size == 80 * disks.MIB
 
 
 # --- patch ---------------------------------------------------------------------------------------

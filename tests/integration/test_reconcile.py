@@ -11,6 +11,7 @@ import pytest
 from farm_facts import IMAGE, JOB, NETWORK, UID_BASE, VM, host, spec
 
 from banger.connection import FarmRedis
+from banger.contracts.dm_snapshot import Overlay
 from banger.contracts.errors import StageFailedError
 from banger.contracts.inventory import Found, FoundVm, Inventory, inventory_key
 from banger.contracts.journal import Journal, job_key, vm_key
@@ -373,3 +374,21 @@ def test_a_command_is_rung_again_with_its_words(world: World, monkeypatch: pytes
     assert Order.model_validate(sent[0]).params.model_dump(exclude_none=True) == words | {
         "argv": ("make", "test")
     }
+
+
+def test_a_running_vm_whose_system_disk_is_full_is_told_of_and_renewed(world: World) -> None:
+    world.make()
+    world.redis.hset(vm_key(VM), "state", "running")
+    full = FoundVm(vm_id=VM, generation=1, slot=2, alive=True, overlay=Overlay(percent=100, state="full"))
+    sent = []
+    for _ in range(2):
+        world.clock += 6
+        said = Inventory(at=world.clock, objects_at=world.clock, incarnation=ROOT, vms=(full,))
+        world.redis.set(inventory_key("here"), said.model_dump_json())
+        sent.append([*world.look()])
+    assert sent == [[], [("restart", VM)]]
+    told = [event for event in Events(world.redis).read(VM) if event.kind in ("full", "found")]
+    assert [(event.kind, (event.error or {})["brief"]) for event in told] == [
+        ("full", "of the room for changes to its system disk 100 % used: writes fail"),
+        ("found", "its system disk is full, and its guest cannot go on"),
+    ]

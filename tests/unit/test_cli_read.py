@@ -12,6 +12,7 @@ from farm_facts import IMAGE, VM, host, record, spec
 
 from banger.cli import main
 from banger.cli.session import Session
+from banger.contracts.dm_snapshot import Overlay
 from banger.contracts.states import State
 
 
@@ -66,6 +67,31 @@ def test_show_tells_a_vm_in_full(made: Session, capsys: pytest.CaptureFixture[st
     for line in ("Name:        web", "State:       running", f"Image:       micro ({IMAGE.id})"):
         assert line in said.splitlines()
     assert str(made.settings.paths.serial_log(VM)) in said
+
+
+def test_show_tells_how_full_a_system_disk_is(made: Session, capsys: pytest.CaptureFixture[str]) -> None:
+    _farm(made).overlays[VM] = Overlay(percent=81.25)
+    assert main(["vm", "show", "web"], made) == 0
+    assert "System disk: 8GiB for changes, 81 % used\n" in capsys.readouterr().out
+    assert main(["vm", "show", "web", "--json"], made) == 0
+    assert json.loads(capsys.readouterr().out)["overlay"] == {"percent": 81.25, "state": "ok"}
+
+
+def test_a_timeline_tells_of_a_disk_that_fills_on_its_own(
+    made: Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _farm(made).past = [
+        event("begun"),
+        event("filling", at=1001.0, job="", pipeline="", error={"brief": "81 % used"}, id="2-0"),
+        event("settled", state="running"),
+        event("full", at=1002.0, job="", pipeline="", error={"brief": "100 % used"}, id="3-0"),
+    ]
+    assert main(["vm", "show", "web", "--timeline"], made) == 0
+    _, first, second, third = capsys.readouterr().out.strip().split("\n\n")
+    assert first.startswith("create -> running (")
+    assert second.startswith("filling (")
+    assert second.endswith(")\n81 % used")
+    assert third.startswith("full (")
 
 
 def test_show_tells_why_a_vm_is_in_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

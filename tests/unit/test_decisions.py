@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from farm_facts import JOB, NETWORK, UID_BASE, VM, job, record, spec, steps
 
+from banger.contracts.dm_snapshot import Overlay
 from banger.contracts.inventory import Found, FoundVm, Inventory, Kind
 from banger.contracts.states import State
 from banger.findings import Action, Finding
@@ -27,8 +28,10 @@ def inventory(*vms: FoundVm, at: float = NOW, **more: Any) -> Inventory:
     return Inventory(at=at, incarnation=ROOT, vms=vms, **more)
 
 
-def found(vm_id: str = VM, *, alive: bool = True, generation: int = 1) -> FoundVm:
-    return FoundVm(vm_id=vm_id, generation=generation, slot=5, alive=alive)
+def found(
+    vm_id: str = VM, *, alive: bool = True, generation: int = 1, overlay: Overlay | None = None
+) -> FoundVm:
+    return FoundVm(vm_id=vm_id, generation=generation, slot=5, alive=alive, overlay=overlay)
 
 
 def stray(kind: Kind = "tap", vm_id: str | None = OTHER, slot: int | None = None) -> Found:
@@ -77,6 +80,21 @@ CASES: list[Case] = [
         "the VMM of a running one is gone",
         lambda: facts(at_rest(RUNNING), seen=inventory(found(alive=False))),
         [(Action.KILL, False)],
+    ),
+    (
+        "its system disk fills up",
+        lambda: facts(at_rest(RUNNING), seen=inventory(found(overlay=Overlay(percent=99)))),
+        [],
+    ),
+    (
+        "its system disk is full",
+        lambda: facts(at_rest(RUNNING), seen=inventory(found(overlay=Overlay(percent=100, state="full")))),
+        [(Action.RENEW, False)],
+    ),
+    (
+        "its system disk is invalid",
+        lambda: facts(at_rest(RUNNING), seen=inventory(found(overlay=Overlay(percent=100, state="invalid")))),
+        [(Action.RENEW, False)],
     ),
     (
         "what lives is of an earlier start",

@@ -13,6 +13,7 @@ from cli_farm import session
 import banger.doctor
 from banger import disk_backend
 from banger.cli import main
+from banger.contracts.errors import InvalidInputError
 from banger.doctor import Check, Facts, examine, gather, gathering, vm_uids
 from banger.doctor.facts import TOOLS, DiskFacts, KvmFacts, OwnerFacts, RedisFacts
 from banger.settings import Settings
@@ -27,7 +28,7 @@ HEALTHY = Facts(
     tun=True,
     bridge=True,
     nftables=True,
-    loop=True,
+    loop="",
     snapshot_target=True,
     kvm=KvmFacts(True, True, (True, "a probe boot with KVM succeeded")),
     disk=DiskFacts("/var/lib/banger", "xfs", 100_000, True),
@@ -63,7 +64,8 @@ def test_a_healthy_host_has_nothing_to_mend() -> None:
         ("bridge", {"bridge": False}, "fail", "not in this kernel"),
         ("nftables", {"nftables": False}, "fail", "not in this kernel"),
         ("nftables", {"nftables": None}, "warn", "unknown"),
-        ("loop", {"loop": False}, "warn", "no /dev/loop-control"),
+        ("loop", {"loop": "no /dev/loop-control"}, "warn", "no /dev/loop-control"),
+        ("loop", {"loop": None}, "warn", "unknown"),
         ("VM uids", {"vm_uids": (300_000, ("user eve",))}, "warn", "from 300000 on some belong to user eve"),
         ("worker user", {"worker_user_exists": False}, "fail", "no user banger"),
         ("owner", {"owner": OwnerFacts("alice", "bob")}, "warn", "alice, and you are bob"),
@@ -177,7 +179,7 @@ def test_an_unreachable_redis_is_one_check_and_not_four() -> None:
     assert [check.name for check in checks if check.name.startswith(("Redis", "queues"))] == ["Redis"]
 
 
-@pytest.mark.parametrize(("changes", "code"), [({}, 0), ({"tun": False}, 1), ({"loop": False}, 0)])
+@pytest.mark.parametrize(("changes", "code"), [({}, 0), ({"tun": False}, 1), ({"loop": "none"}, 0)])
 def test_doctor_ends_with_1_only_where_something_fails(
     changes: dict[str, Any],
     code: int,
@@ -225,8 +227,35 @@ def test_a_farm_starts_with_the_best_backend_that_works_here(
 ) -> None:
     monkeypatch.setattr(disk_backend, "has_snapshot_target", lambda: snapshot)
     monkeypatch.setattr(disk_backend, "can_reflink", lambda _paths: reflink)
+    monkeypatch.setattr(disk_backend, "no_loops", lambda: "")
     assert disk_backend.resolved(Settings(disk_backend="auto")).disk_backend == backend
     assert disk_backend.resolved(Settings(disk_backend="copy")).disk_backend == "copy"
+
+
+def test_without_loops_auto_picks_the_next_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk_backend, "has_snapshot_target", lambda: True)
+    monkeypatch.setattr(disk_backend, "can_reflink", lambda _paths: False)
+    monkeypatch.setattr(disk_backend, "no_loops", lambda: "/dev/loop-control: No such file or directory")
+    assert disk_backend.resolved(Settings(disk_backend="auto")).disk_backend == "copy"
+    assert _check("disk backend", loop="none", disk=HEALTHY.disk).found.startswith("reflink")
+
+
+def test_a_farm_does_not_start_with_a_configured_backend_that_does_not_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(disk_backend, "has_snapshot_target", lambda: False)
+    monkeypatch.setattr(disk_backend, "can_reflink", lambda _paths: False)
+    for backend in ("dm-snapshot", "reflink"):
+        with pytest.raises(InvalidInputError, match=f"{backend}, which does not work") as caught:
+            disk_backend.resolved(Settings(disk_backend=backend))
+        assert "auto" in caught.value.resolution
+    assert _check("disk backend", wanted_backend="dm-snapshot", snapshot_target=False).status == "fail"
+
+
+def test_cgroups_of_version_1_will_do_and_what_they_have_less_is_told() -> None:
+    check = _check("cgroup", cgroup=1)
+    assert (check.status, check.found) == ("ok", "version 1")
+    assert "reads and writes are not" in check.meaning
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from banger.contracts.dm_snapshot import Overlay
 from banger.contracts.inventory import (
     MOST_STRANGE,
     Found,
@@ -22,6 +23,7 @@ from banger.contracts.policy import Policy
 from root_worker import inventory, objects
 from root_worker.host import RootHost, root_host
 from root_worker.inventory import Stock
+from root_worker.ops import dm_snapshot
 
 ME = "f" * 12
 OURS, LOST = "0123456789ab", "ba9876543210"
@@ -207,8 +209,13 @@ def test_device_mapper_devices_are_told_by_their_names(
         (tmp_path / "block" / device / "slaves/loop0/loop/backing_file").write_text(f"{file}\n")
     monkeypatch.setattr(objects, "_BLOCK_DEVICES", tmp_path / "block")
     monkeypatch.setattr(inventory, "LOOKS", {"dm": objects.LOOKS["dm"]})
+    full = {f"banger-{LOST}": Overlay(percent=50)}
+    monkeypatch.setattr(dm_snapshot, "usage", full.get)
     told = Stock(host, ME).take()
     assert [(stray.name, stray.vm_id) for stray in told.strays] == [(f"banger-{LOST}", LOST)]
+    host.registry.admit(LOST, 1, 2)
+    (vm,) = Stock(host, ME).take().vms
+    assert (vm.has, vm.overlay) == (("dm",), Overlay(percent=50))
     assert sorted(one.name for one in told.foreign) == [f"banger-{OURS}", "banger-backup"]
 
 

@@ -63,8 +63,8 @@ def test_no_host_at_all_is_said_so() -> None:
 
 
 def test_a_work_disk_grows_within_what_its_host_has_free() -> None:
-    refuse_resize(spec(disk_mib=8192), 8192 + 10, host(disk_free_mib=10))
+    refuse_resize(spec(disk_mib=8192), {"disk_mib": 8192 + 10}, host(disk_free_mib=10))
     with pytest.raises(CapacityError, match=r"(?s)here has no room .* grows by 11MiB, and 10MiB is free"):
-        refuse_resize(spec(disk_mib=8192), 8192 + 11, host(disk_free_mib=10))
+        refuse_resize(spec(disk_mib=8192), {"disk_mib": 8192 + 11}, host(disk_free_mib=10))
     with pytest.raises(InvalidInputError, match="only grows"):
-        refuse_resize(spec(disk_mib=8192), 8191, None)
+        refuse_resize(spec(disk_mib=8192), {"disk_mib": 8191}, None)

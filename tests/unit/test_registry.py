@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from banger.contracts.errors import PolicyError, StaleGenerationError
+from banger.contracts.errors import PolicyError, StageFailedError, StaleGenerationError
 from root_worker.registry import Registry
 
 A, B = "a" * 12, "b" * 12
@@ -111,3 +111,17 @@ def test_the_ballast_is_held_while_there_is_room_and_given_up_by_halves(
     free.f_bavail = 1 << 20
     registry.keep_ballast()
     assert held() == 16
+
+
+def test_a_snapshot_rests_on_the_image_it_was_made_of_as_that_was(registry: Registry) -> None:
+    for number, vm_id in enumerate((A, B)):
+        registry.admit(vm_id, 1, 5 + number)
+    registry.rest(A, "a" * 12, "4096 17")
+    registry.rest(A, "a" * 12, "4096 17")
+    for vm_id in (A, B):  # its own, and one that was never attached before
+        with pytest.raises(StageFailedError, match=f"has changed since VM {A}") as caught:
+            registry.rest(vm_id, "a" * 12, "4096 18")
+        assert "then 4096 17, now 4096 18" in caught.value.details
+    registry.rest(B, "b" * 12, "4096 18")
+    with pytest.raises(PolicyError, match="rests on image"):
+        registry.rest(A, "b" * 12, "4096 18")

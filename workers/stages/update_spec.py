@@ -7,7 +7,7 @@ from banger.records import Records
 
 
 def do(request: UpdateSpecRequest, records: Records) -> None:
-    """Replace vCPUs, memory (MiB), disk (MiB) or autostart where the request has them, for the next start."""
+    """Replace vCPUs, memory, disks (MiB) or autostart where the request has them, for the next start."""
     record = records.get(request.vm_id)
     if record is None:
         return
