@@ -230,6 +230,10 @@ class HostPaths(NamedTuple):
         """Return the bounded log of the guest's serial console; its older half ends in ``.1``."""
         return self.vm(vm_id) / "serial.log"
 
+    def metrics(self, vm_id: str) -> Path:
+        """Return what the VM's Firecracker has counted last: a line of JSON, while it runs and after."""
+        return self.vm(vm_id) / "metrics.json"
+
     def intent(self, vm_id: str) -> Path:
         """Return the intent file, written before the first side effect on this host."""
         return self.vm(vm_id) / "intent.json"

@@ -16,6 +16,7 @@ from banger.contracts.errors import PolicyError
 from banger.contracts.names import FIRST_SLOT, HostName, HostPaths, Slot, slot
 from banger.contracts.requests import GuestFile, LaunchRequest, PatchRootfsRequest, StageRequest
 from banger.contracts.tickets import TicketKey
+from banger.contracts.vmm import WantedVmm
 
 # What root writes into a guest, and how many bytes of it at most.
 GUEST_PATHS = {
@@ -41,6 +42,9 @@ class Policy(BaseModel):
     uid_base: Annotated[int, Field(ge=10_000, le=2_000_000_000)] = 300_000
     worker_user: str = "banger"
     accelerator: Literal["auto", "kvm", "tcg"] = "auto"
+    vmm: WantedVmm = "auto"
+    firecracker: Path = Path("/usr/local/bin/firecracker")
+    jailer: Path = Path("/usr/local/bin/jailer")
     max_vcpus: Annotated[int, Field(ge=1)] = 64
     max_memory_mib: Annotated[int, Field(ge=64)] = 1024 * 1024
     max_host_vcpus: Annotated[int, Field(ge=1)] = 4096

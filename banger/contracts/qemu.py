@@ -12,7 +12,7 @@ from typing import NamedTuple
 from banger.contracts.accelerator import Accelerator
 from banger.contracts.names import KERNELS, link_alias
 from banger.contracts.requests import LaunchRequest
-from banger.contracts.vmm_limits import TCG_BUFFER_MIB
+from banger.contracts.vmm_limits import MIB, TCG_BUFFER_MIB
 
 BINARY = Path("/usr/bin/qemu-system-x86_64")
 
@@ -38,7 +38,7 @@ class Drive(NamedTuple):
 
 
 class Machine(NamedTuple):
-    """One microVM as its driver sees it. ``drives`` in the guest's order: vda, vdb.
+    """One microVM as its driver sees it. ``drives`` in the guest's order: vda, vdb. Rates are each drive's.
 
     ``tsc_khz`` is the frequency of the host's time-stamp counter where it is known, else None.
     """
@@ -54,6 +54,8 @@ class Machine(NamedTuple):
     drives: tuple[Drive, ...]
     tap_fd: int
     qmp_fd: int
+    disk_rate_mib_s: int | None = None
+    disk_ops_s: int | None = None
 
     @property
     def fds(self) -> tuple[int, ...]:
@@ -84,6 +86,8 @@ def machine(
         drives=drives,
         tap_fd=tap_fd,
         qmp_fd=qmp_fd,
+        disk_rate_mib_s=request.disk_rate_mib_s,
+        disk_ops_s=request.disk_ops_s,
     )
 
 
@@ -110,7 +114,7 @@ def argv(machine: Machine) -> tuple[str, ...]:
         *("-mon", "chardev=qmp,mode=control"),
         *("-object", "rng-builtin,id=rng"),
         *("-device", "virtio-rng-device,rng=rng"),
-        *(word for index, drive in enumerate(machine.drives) for word in _drive(index, drive)),
+        *(word for index, drive in enumerate(machine.drives) for word in _drive(index, drive, machine)),
         *("-netdev", f"tap,id=net,fd={machine.tap_fd},vhost=off"),
         *("-device", f"virtio-net-device,netdev=net,mac={machine.mac}"),
     )
@@ -163,7 +167,7 @@ def _fact(line: str) -> tuple[str, str]:
     return key.strip(), value.strip()
 
 
-def _drive(index: int, drive: Drive) -> tuple[str, ...]:
+def _drive(index: int, drive: Drive, machine: Machine) -> tuple[str, ...]:
     """Describe one disk. The host's page cache is used, and the guest's flushes reach the disk.
 
     Direct I/O would spare memory, but many guests share their base image's pages through a reflink's
@@ -171,11 +175,29 @@ def _drive(index: int, drive: Drive) -> tuple[str, ...]:
     """
     node = f"disk{index}"
     driver = "host_device" if drive.block else "file"
+    limit = _limit(machine)
     return (
         *("-add-fd", f"fd={drive.fd},set={index}"),
         "-blockdev",
         f"driver={driver},node-name={node},filename=/dev/fdset/{index},"
         "cache.direct=off,cache.no-flush=off,aio=threads,discard=unmap"
         + ("" if drive.block else ",locking=on"),
-        *("-device", f"virtio-blk-device,drive={node},serial={node}"),
+        *(
+            (
+                *("-object", f"throttle-group,id=limit{index}{limit}"),
+                *(
+                    "-blockdev",
+                    f"driver=throttle,node-name=slow{index},throttle-group=limit{index},file={node}",
+                ),
+            )
+            if limit
+            else ()
+        ),
+        *("-device", f"virtio-blk-device,drive={f'slow{index}' if limit else node},serial={node}"),
     )
+
+
+def _limit(machine: Machine) -> str:
+    """Return a throttle group's properties, empty where there is no limit."""
+    rate = "" if machine.disk_rate_mib_s is None else f",x-bps-total={machine.disk_rate_mib_s * MIB}"
+    return rate + ("" if machine.disk_ops_s is None else f",x-iops-total={machine.disk_ops_s}")

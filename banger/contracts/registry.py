@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from banger.contracts.errors import PolicyError, StageFailedError, StaleGenerationError
+from banger.contracts.vmm import Vmm
 
 
 class Entry(BaseModel):
@@ -25,7 +26,8 @@ class Entry(BaseModel):
     image: str | None = None
     base: str | None = None  # the image's size and time, when its first snapshot was attached
     launched: int | None = None
-    vcpus: int = 0  # of the VMM that was launched
+    vmm: Vmm | None = None  # that was launched, as all that follows
+    vcpus: int = 0
     memory_mib: int = 0
     accelerator: Literal["kvm", "tcg"] | None = None
     limits: tuple[str, ...] = ()

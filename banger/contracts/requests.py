@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from banger.contracts.names import BatchId, HostName, ImageId, JobId, KernelId, VmId
+from banger.contracts.vmm import WantedVmm
 
 MAX_GUEST_FILES = 64
 MAX_GUEST_FILE_BYTES = 64 * 1024
@@ -20,6 +21,8 @@ SizeMib = Annotated[int, Field(ge=1, le=16 * 1024 * 1024)]
 SlotNumber = Annotated[int, Field(ge=2, le=65533)]
 GuestPath = Annotated[str, StringConstraints(pattern=_GUEST_PATH, max_length=200)]
 Signal = Literal["TERM", "INT", "KILL"]
+RateMib = Annotated[int, Field(ge=1, le=1024 * 1024)]
+RateOps = Annotated[int, Field(ge=1, le=100_000_000)]
 
 
 class Frozen(BaseModel):
@@ -178,13 +181,20 @@ class TapRequest(StageRequest):
 
 
 class LaunchRequest(StageRequest):
-    """Start the VMM under the slot's uid. It ends at ``expires_at`` (epoch seconds), whoever lives then."""
+    """Start the VMM under the slot's uid. It ends at ``expires_at`` (epoch seconds), whoever lives then.
+
+    Rates are limits a second: of each disk, and of the network in each direction.
+    """
 
     slot: SlotNumber
     kernel: KernelId
     vcpus: Annotated[int, Field(ge=1, le=64)]
     memory_mib: Annotated[int, Field(ge=64, le=1024 * 1024)]
     expires_at: float | None = None
+    vmm: WantedVmm = "auto"
+    disk_rate_mib_s: RateMib | None = None
+    disk_ops_s: RateOps | None = None
+    net_rate_mib_s: RateMib | None = None
 
 
 class UndoRequest(StageRequest):

@@ -6,6 +6,9 @@ privilege. All that it needs is open. The first process says that the VMM runs, 
 has left its session by then and is nobody's child. It survives the worker and ends when the VMM does, which
 it ends itself when the VM's time to live is over: whether anybody else of the farm lives or not.
 
+Firecracker runs by then, in a jail that root has made it, and knows of no VM: the keeper tells it what to
+run, by its API. What it answers is read here, without a privilege, and never by root.
+
 Standard library only, and little of that: importing json, signal and typing takes as long as Python takes to
 start (8 ms), before every VM's VMM, and memory in every VM's keeper.
 """
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 import _ctypes  # what calls in ctypes, all of which takes 3 ms
 import _signal  # type: ignore[import-not-found]  # what signal is made of, without its enums
+import _socket
 import marshal
 import os
 import resource
@@ -23,13 +27,18 @@ import time
 
 TYPE_CHECKING = False  # as type checkers know it, without importing typing
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from typing import Any
 
 CHUNK_BYTES = 65536
 MAX_OPEN_FILES = 1024
 PR_SET_DUMPABLE = 4
 TERM_S = 5.0
+TERM_THEN_KILL = (_signal.SIGTERM, _signal.SIGKILL)
 LOOK_S = 60.0  # a host that slept is a minute late at most
+API_SOCKET = "firecracker.socket"  # beneath the directory of ``api_fd``
+API_DEADLINE_S = 30.0  # the last request of all returns when the kernel is in the guest's memory
+MAX_ANSWER_BYTES = 65536
 
 
 def main() -> int:
@@ -55,7 +64,7 @@ def main() -> int:
         os._exit(0)
     os.close(answer)
     try:
-        keep(plan, report)
+        (keep_jailed if plan["requests"] else keep)(plan, report)
     except Exception:
         sys.excepthook(*sys.exc_info())  # to the first process's stderr, while it is there
     finally:
@@ -87,34 +96,151 @@ def keep(plan: dict[str, Any], report: int) -> None:
     for fd in (*plan["vmm_fds"], report, devnull, console_end):
         os.close(fd)
     log = BoundedLog(plan["log_fd"], plan["old_log_fd"], plan["log_bytes"])
-    watch(vmm, console, log, plan["lives_s"])
+    end = os.pidfd_open(vmm)
+    watch(end, {console: log.append}, log, plan["lives_s"], [signal_to(end, n) for n in TERM_THEN_KILL])
     code = os.waitstatus_to_exitcode(os.waitpid(vmm, 0)[1])
     how = f"was killed by signal {-code}" if code < 0 else f"exited with status {code}"
     log.append(f"\n[banger] the VMM {how}\n".encode())
 
 
-def watch(vmm: int, console: int, log: BoundedLog, lives_s: float | None) -> None:
-    """Copy the console until the VMM ends; end it when its time to live (seconds) is over."""
-    end = os.pidfd_open(vmm)  # a VMM that closes its console has not ended
+def keep_jailed(plan: dict[str, Any], report: int) -> None:
+    """Tell Firecracker what to run, say that we are ready, and copy what it says until it ends.
+
+    SIGTERM, by which root asks for a VM's end, becomes the keys that restart a guest, and so end Firecracker.
+    """
+    for signal_number in (_signal.SIGHUP, _signal.SIGINT):
+        _signal.signal(signal_number, _signal.SIG_IGN)
+    asked, wake = os.pipe()
+    os.set_blocking(wake, False)
+    _signal.signal(_signal.SIGTERM, lambda *_: None)
+    _signal.set_wakeup_fd(wake)
+    log = BoundedLog(plan["log_fd"], plan["old_log_fd"], plan["log_bytes"])
+    vmm, api = plan["vmm_pidfd"], plan["api_fd"]
+    kill = signal_to(vmm, _signal.SIGKILL)
+    for fd in plan["vmm_fds"]:
+        os.close(fd)
+    try:
+        for method, path, body in plan["requests"]:
+            request(api, method, path, body)
+    except Exception as error:
+        while chunk := read_some(plan["console_fd"]):
+            log.append(chunk)
+        os.write(2, f"{error}\n".encode())
+        kill()
+        return
+    os.write(report, b"!!")
+    devnull = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(devnull, stream)
+    for fd in (report, devnull):
+        os.close(fd)
+
+    def keys() -> str:
+        try:
+            method, path, body = plan["last_request"]
+            request(api, method, path, body, TERM_S)
+        except OSError as error:
+            return f"it cannot be asked to ({error})"
+        return "Ctrl-Alt-Del to the guest"
+
+    counted = Latest(plan["metrics_log_fd"])
+    sources = {plan["console_fd"]: log.append, plan["metrics_fd"]: counted.keep}
+    watch(vmm, sources, log, plan["lives_s"], [keys, kill], asked)
+    log.append(b"\n[banger] the VMM has ended\n")
+
+
+def read_some(fd: int) -> bytes:
+    """Return what there is to read, b"" where there is nothing at the moment, or nothing ever again."""
+    try:
+        return os.read(fd, CHUNK_BYTES)
+    except BlockingIOError:
+        return b""
+
+
+def request(directory: int, method: str, path: str, body: bytes, deadline_s: float = API_DEADLINE_S) -> None:
+    """Send one request to the API whose socket is in this directory; OSError unless it has been done.
+
+    The name of a socket is short: it is told from within the directory, wherever that is.
+    """
+    os.fchdir(directory)
+    line = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        line.settimeout(deadline_s)
+        line.connect(API_SOCKET)
+        head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        line.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        status, said = answer(line)
+    finally:
+        line.close()
+    if status // 100 != 2:
+        raise OSError(f"Firecracker answers {method} {path} with {status}: {said}")
+
+
+def answer(line: Any) -> tuple[int, str]:
+    """Read an answer; return its status, and what it says about itself."""
+    said = b""
+    length = None
+    while length is None or len(said.partition(b"\r\n\r\n")[2]) < length:
+        if not (chunk := line.recv(CHUNK_BYTES)) or len(said) > MAX_ANSWER_BYTES:
+            break
+        said += chunk
+        if length is None and b"\r\n\r\n" in said:
+            fields = said.partition(b"\r\n\r\n")[0].lower().split(b"\r\n")
+            length = next((int(one[15:]) for one in fields if one.startswith(b"content-length:")), 0)
+    head, _, body = said.partition(b"\r\n\r\n")
+    words = head.split(None, 2)
+    if len(words) < 2 or not words[1].isdigit():
+        raise OSError("Firecracker has hung up without an answer")
+    return int(words[1]), body.decode(errors="replace")
+
+
+def signal_to(pidfd: int, number: int) -> Callable[[], str]:
+    """Return what sends the VMM a signal, and says so."""
+
+    def send() -> str:
+        _signal.pidfd_send_signal(pidfd, number)
+        return f"signal {number} to the VMM"
+
+    return send
+
+
+def watch(
+    end: int,
+    sources: Mapping[int, Callable[[bytes], None]],
+    log: BoundedLog,
+    lives_s: float | None,
+    ways: list[Callable[[], str]],
+    asked: int | None = None,
+) -> None:
+    """Read what the VMM says until it ends, which the pidfd ``end`` tells: it may close all else before.
+
+    When its time to live (seconds) is over it is ended, in one of the ``ways`` after the other. What is
+    written to ``asked`` uses the first of them earlier.
+    """
     poll = select.poll()
-    for fd in (console, end):
+    for fd in (*sources, end, *(() if asked is None else (asked,))):
         poll.register(fd, select.POLLIN)
     over = None if lives_s is None else now() + lives_s
-    signals = [_signal.SIGTERM, _signal.SIGKILL]
     while True:
-        left = None if over is None or not signals else over - now()
+        left = None if over is None or not ways else over - now()
         if left is not None and left <= 0:
-            number = signals.pop(0)
-            log.append(f"\n[banger] the time to live is over: signal {number} to the VMM\n".encode())
-            os.kill(vmm, number)  # ours, and not waited for yet: nobody else can have its pid
+            try:
+                how = ways.pop(0)()
+            except ProcessLookupError:
+                how = "it has ended already"
+            log.append(f"\n[banger] the time to live is over: {how}\n".encode())
             over = now() + TERM_S
             continue
         ready = [fd for fd, _ in poll.poll(None if left is None else min(left, LOOK_S) * 1000 + 1)]
-        if console in ready:
-            if chunk := os.read(console, CHUNK_BYTES):
-                log.append(chunk)
-            else:
-                poll.unregister(console)
+        if asked is not None and asked in ready:
+            os.read(asked, CHUNK_BYTES)
+            log.append(f"\n[banger] the VMM is asked to end: {ways[0]()}\n".encode() if ways else b"")
+        if told := [fd for fd in ready if fd in sources]:
+            for fd in told:
+                if chunk := read_some(fd):
+                    sources[fd](chunk)
+                else:
+                    poll.unregister(fd)
         elif end in ready:
             return
 
@@ -138,6 +264,21 @@ def run_vmm(argv: list[str], report: int, devnull: int, console_end: int) -> Non
         os.write(console_end, f"cannot start {argv[0]}: {error}\n".encode())
     finally:
         os._exit(126)
+
+
+class Latest:
+    """A file that holds the last of what was said, and nothing older."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def keep(self, data: bytes) -> None:
+        """Replace what the file holds. On a full disk nothing is kept."""
+        try:
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, data, 0)
+        except OSError:
+            return
 
 
 class BoundedLog:

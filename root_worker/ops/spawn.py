@@ -13,8 +13,9 @@ from banger.contracts.keeper_plan import KeeperPlan
 from banger.contracts.names import KEEPER, HostPaths, link_alias
 from banger.contracts.sandbox import unprivileged
 from root_worker import shell
+from root_worker.vmm import make_jail
 
-_DEADLINE_S = 10
+_DEADLINE_S = 30  # Firecracker's keeper has told it all by then, and the kernel is in the guest's memory
 
 _log = logging.getLogger("root_worker.spawn")
 
@@ -23,17 +24,19 @@ def spawn(paths: HostPaths, vm_id: str, uid: int, groups: Collection[int], plan:
     """Start the plan's VMM, which sees the VMMs' root directory as ``/``.
 
     Neither it nor its keeper has a capability, a group but ``groups``, a network, or a way to gain any: all
-    is gone before the keeper runs.
+    is gone before the keeper runs. A VMM with a jail of its own is there before that.
     """
     # The door's own line shows the keeper; this one can be pasted where the descriptors are given.
-    _log.info("starting %s", shlex.join(plan.argv))
+    _log.info("starting %s", shlex.join(plan.jail.argv if plan.jail else plan.argv))
+    python = (str(Path(sys.executable).resolve()), "-I", "-S")
     shell.run(
         (
+            *((*python, make_jail.__file__) if plan.jail else ()),
             *(shell.tool("unshare"), "--net", "--ipc", "--uts", f"--root={paths.vmm_root}", "--"),
             *unprivileged(uid, shell.tool, groups),
-            *(str(Path(sys.executable).resolve()), "-I", "-S", str(KEEPER), link_alias(vm_id)),
+            *(*python, str(KEEPER), link_alias(vm_id)),
         ),
-        stdin=marshal.dumps(plan._asdict()),
+        stdin=marshal.dumps(plan.as_dict()),
         pass_fds=plan.fds,
         deadline_s=_DEADLINE_S,
     )

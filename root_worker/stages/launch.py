@@ -9,25 +9,29 @@ from __future__ import annotations
 import os
 import time
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
-from banger.contracts import qemu
-from banger.contracts.errors import StageFailedError
+from banger.contracts import vmm
+from banger.contracts.accelerator import Accelerator
+from banger.contracts.errors import StageFailedError, ToolFailedError
 from banger.contracts.keeper_plan import KeeperPlan, time_left
 from banger.contracts.registry import Entry
 from banger.contracts.requests import KillRequest, LaunchRequest, UndoRequest
+from banger.contracts.vmm import Vmm
 from banger.contracts.vmm_limits import limits
 from root_worker.host import RootHost
 from root_worker.ops import serial_log, vm_drives
 from root_worker.ops.accelerator import choose_accelerator
 from root_worker.ops.spawn import spawn
-from root_worker.ops.tap import open_tap
 from root_worker.sink import admitted, fenced
-from root_worker.vmm import cgroups, processes, qmp, units
-from root_worker.vmm.jail import Jail, listen_qmp, locked, remove
+from root_worker.vmm import cgroups, firecracker, processes, qemu, units
+from root_worker.vmm.jail import Jail, locked, remove
+from root_worker.vmm.launching import Launching
 
 ANSWER_DEADLINE_S = 20.0  # emulation on a host that boots dozens of guests at once
+
+_NAMES: dict[Vmm, str] = {"qemu": "QEMU", "firecracker": "Firecracker"}
+_DRIVERS = {"qemu": qemu, "firecracker": firecracker}
 
 
 @admitted
@@ -37,7 +41,8 @@ def do(request: LaunchRequest, host: RootHost, entry: Entry) -> dict[str, Any]:
         if not (pid := _running(entry, host)):
             entry = _launch(request, host, jail)
             pid = _running(entry, host)
-    return {"pid": pid, "accelerator": entry.accelerator, "limits": list(entry.limits)}
+    told = {"vmm": entry.vmm, "accelerator": entry.accelerator, "limits": list(entry.limits)}
+    return {"pid": pid, **told}
 
 
 @fenced
@@ -47,7 +52,8 @@ def undo(request: UndoRequest, host: RootHost, entry: Entry) -> None:
         processes.end(host.uid(entry), request.signal if isinstance(request, KillRequest) else "KILL")
         units.remove(request.vm_id)
         cgroups.remove(host.paths, request.vm_id)
-        host.registry.update(request.vm_id, launched=None, vcpus=0, memory_mib=0, accelerator=None, limits=())
+        nothing = {"vmm": None, "vcpus": 0, "memory_mib": 0, "accelerator": None, "limits": ()}
+        host.registry.update(request.vm_id, launched=None, **nothing)
         remove(jail)
 
 
@@ -56,9 +62,10 @@ def _running(entry: Entry, host: RootHost) -> int | None:
     uid = host.uid(entry)
     with processes.held(uid) as alive:
         vmms = [process.pid for process in alive if process.is_vmm]
-    if not vmms:
+    begun = entry.vmm == "firecracker" and len(alive) == len(vmms)  # nobody tells it what to run any more
+    if not vmms or begun:
         if alive:
-            processes.end(uid, "KILL")  # a keeper whose VMM has just ended
+            processes.end(uid, "KILL")  # or a keeper whose VMM has just ended
         return None
     if entry.launched == entry.generation:
         return vmms[0]
@@ -75,7 +82,7 @@ def _launch(request: LaunchRequest, host: RootHost, jail: Jail) -> Entry:
         said_before = os.fstat(log.newer).st_size
         entry = _start(request, host, jail, log)
         try:
-            alive = qmp.answers(jail.socket, ANSWER_DEADLINE_S)
+            alive = _DRIVERS[entry.vmm or "qemu"].answers(jail, ANSWER_DEADLINE_S)
         except TimeoutError as error:
             raise StageFailedError(
                 f"The VMM did not answer within {ANSWER_DEADLINE_S:g} s", details=log.tail(said_before)
@@ -89,9 +96,8 @@ def _launch(request: LaunchRequest, host: RootHost, jail: Jail) -> Entry:
 def _start(request: LaunchRequest, host: RootHost, jail: Jail, log: serial_log.SerialLog) -> Entry:
     slot = host.policy.slot(request.slot)
     lives_s, chosen = time_left(request, time.time()), choose_accelerator(host)
+    kind = _choose_vmm(request, host, chosen.accelerator)
     with ExitStack() as stack:
-        tap_fd = open_tap(request.vm_id)
-        stack.callback(os.close, tap_fd)
         wanted = limits(request.vcpus, request.memory_mib)
         doors = stack.enter_context(
             units.limited(jail, request.vm_id, wanted)
@@ -99,21 +105,9 @@ def _start(request: LaunchRequest, host: RootHost, jail: Jail, log: serial_log.S
             else cgroups.limited(host.paths, request.vm_id, wanted)
         )
         drives = stack.enter_context(vm_drives.opened(host, request.vm_id, slot.uid))
-        qmp_fd = stack.enter_context(listen_qmp(jail)).fileno()
-        machine = qemu.machine(request, slot.mac, chosen.accelerator, _cpuinfo(), drives, tap_fd, qmp_fd)
-        # Before it runs: this worker may be killed at any moment, and the next one is to know whose it is.
-        entry = host.registry.update(
-            request.vm_id,
-            (host.policy.max_host_vcpus, host.policy.max_host_memory_mib),
-            launched=request.generation,
-            vcpus=request.vcpus,
-            memory_mib=request.memory_mib,
-            accelerator=chosen.accelerator,
-            limits=doors.limits,
-        )
         plan = KeeperPlan(
-            argv=qemu.argv(machine),
-            vmm_fds=machine.fds,
+            argv=(),
+            vmm_fds=(),
             cgroup_fds=doors.fds,
             lock_fd=jail.lock_fd,
             log_fd=log.newer,
@@ -121,10 +115,33 @@ def _start(request: LaunchRequest, host: RootHost, jail: Jail, log: serial_log.S
             log_bytes=host.policy.serial_log_mib * 1024 * 1024,
             lives_s=lives_s,
         )
-        spawn(host.paths, request.vm_id, slot.uid, chosen.groups, plan)
+        launching = Launching(request, host, jail, slot, chosen.accelerator, drives)
+        plan = _DRIVERS[kind].planned(launching, plan, stack)
+        # Before it runs: this worker may be killed at any moment, and the next one is to know whose it is.
+        entry = host.registry.update(
+            request.vm_id,
+            (host.policy.max_host_vcpus, host.policy.max_host_memory_mib),
+            launched=request.generation,
+            vmm=kind,
+            vcpus=request.vcpus,
+            memory_mib=request.memory_mib,
+            accelerator=chosen.accelerator,
+            limits=doors.limits,
+        )
+        try:
+            spawn(host.paths, request.vm_id, slot.uid, chosen.groups, plan)
+        except ToolFailedError as error:
+            processes.end(slot.uid, "KILL")  # what it had begun
+            said = error.details.partition("\n")[2]  # without its command line, which root's log has
+            raise StageFailedError(f"{_NAMES[kind]} could not be started", details=said) from error
     return entry
 
 
-def _cpuinfo() -> str:
-    with Path("/proc/cpuinfo").open() as file:
-        return file.read(8192)  # the first processor is enough; on a large host the rest costs milliseconds
+def _choose_vmm(request: LaunchRequest, host: RootHost, accelerator: Accelerator) -> Vmm:
+    """Return what runs the VM: what was asked for, else what this host's policy says, else what can."""
+    wanted = host.policy.vmm if request.vmm == "auto" else request.vmm
+    obstacle = ""
+    if wanted != "qemu":
+        problem = firecracker.problem(host.policy) if accelerator == "kvm" else ""
+        obstacle = vmm.obstacle(accelerator, request.vcpus, problem)
+    return vmm.choose(wanted, obstacle, limits_network=request.net_rate_mib_s is not None)

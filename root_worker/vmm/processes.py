@@ -28,7 +28,10 @@ LAST_WORDS_S = 1.0
 
 
 class Process(NamedTuple):
-    """A live process, held. The VMM leads a session, its keeper does not: the kernel says who is who."""
+    """A live process, held: the VMM or its keeper, as the kernel tells.
+
+    A VMM leads a session, or is the first of a PID namespace; its keeper is neither.
+    """
 
     pid: int
     pidfd: int
@@ -45,8 +48,9 @@ def held(uid: int | None) -> Iterator[list[Process]]:
                 if uid_of(pid) == uid:
                     pidfd = os.pidfd_open(pid)
                     stack.callback(os.close, pidfd)
-                    if uid_of(pid) == uid and not _ended(pidfd, 0):
-                        found.append(Process(pid, pidfd, os.getsid(pid) == pid))
+                    status = _status(pid)
+                    if _uid(status) == uid and not _ended(pidfd, 0):
+                        found.append(Process(pid, pidfd, os.getsid(pid) == pid or _is_first(status)))
         yield found
 
 
@@ -81,9 +85,10 @@ def end(uid: int | None, name: Signal) -> None:
     """Send the VMM the signal, then SIGKILL where 5 s did not do; StageFailedError unless all are dead then.
 
     The keeper ends by itself, when it has written how the VMM did; it and whatever else is left is killed.
+    It is sent a milder signal too: QEMU's ignores it, Firecracker's asks the guest, as that VMM heeds none.
     """
     if name != "KILL":
-        _end(uid, name, SIGNAL_DEADLINE_S, all_of_it=False)
+        _end(uid, name, SIGNAL_DEADLINE_S, all_of_it=True)
     _end(uid, "KILL", DEATH_DEADLINE_S, all_of_it=False)
     deadline = time.monotonic() + DEATH_DEADLINE_S
     while left := _end(uid, "KILL", DEATH_DEADLINE_S, all_of_it=True):  # what forks is not caught at once
@@ -130,6 +135,12 @@ def _status(pid: int) -> bytes:
             return file.read(1024)
     except FileNotFoundError as error:
         raise ProcessLookupError(f"there is no process {pid}") from error
+
+
+def _is_first(status: bytes) -> bool:
+    """Tell whether a process is the first of a PID namespace of its own: it has another number there, 1."""
+    numbers = status.partition(b"\nNSpid:")[2].partition(b"\n")[0].split()
+    return len(numbers) > 1 and numbers[-1] == b"1"
 
 
 def _uid(status: bytes) -> int:

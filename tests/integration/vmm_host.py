@@ -17,6 +17,7 @@ from tiny_kernel import tiny_kernel
 
 from banger.contracts.keeper_plan import KeeperPlan
 from banger.contracts.requests import LaunchRequest, TapRequest
+from banger.contracts.vmm import WantedVmm
 from banger.contracts.vmm_limits import Controller
 from banger.embedded import network, vmm_root
 from banger.settings import Settings
@@ -75,7 +76,11 @@ def install_kernel(host: RootHost, kernel: bytes) -> None:
 
 
 def request(
-    generation: int = 1, memory_mib: int = 64, vcpus: int = 1, expires_at: float | None = None
+    generation: int = 1,
+    memory_mib: int = 64,
+    vcpus: int = 1,
+    expires_at: float | None = None,
+    vmm: WantedVmm = "auto",
 ) -> LaunchRequest:
     return LaunchRequest(
         vm_id=VM,
@@ -85,6 +90,7 @@ def request(
         vcpus=vcpus,
         memory_mib=memory_mib,
         expires_at=expires_at,
+        vmm=vmm,
     )
 
 
