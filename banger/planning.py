@@ -39,12 +39,21 @@ from banger.records import Job, Record
 
 @dataclass(frozen=True)
 class Plan:
-    """What requests are made of: the record, its slot on this host, the job and its parameters."""
+    """What requests are made of: the record, its slot on this host, the job and its parameters.
+
+    ``names``: the host has a name server of the farm's.
+    """
 
     record: Record
     slot: Slot
     job: str
     params: dict[str, Any]
+    names: bool = False
+
+    @property
+    def name_servers(self) -> tuple[str, ...]:
+        """What the guest asks: the farm's first, which knows VMs and refuses all else at once."""
+        return (*((str(self.slot.gateway),) if self.names else ()), self.record.spec.dns)
 
     @property
     def of(self) -> dict[str, Any]:
@@ -72,7 +81,7 @@ _DO: dict[str, Callable[[Plan], StageRequest]] = {
     "patch_rootfs": lambda p: PatchRootfsRequest(
         **p.of,
         slot=p.slot.number,
-        files=guest_files(p.record.name, p.slot, p.record.spec.dns),
+        files=guest_files(p.record.name, p.slot, p.name_servers),
         mounts=guest_mounts(),
     ),
     "work_disk": lambda p: WorkDiskRequest(**p.of, image=p.record.image, disk_mib=p.record.spec.disk_mib),
@@ -110,13 +119,22 @@ _DO: dict[str, Callable[[Plan], StageRequest]] = {
 
 
 def calls(
-    pipeline: Pipeline, record: Record, job: Job, network: IPv4Network, uid_base: int
+    pipeline: Pipeline,
+    record: Record,
+    job: Job,
+    network: IPv4Network,
+    uid_base: int,
+    *,
+    names: bool = False,
 ) -> list[StageCall]:
     """Return a job's calls in order. ``reserve`` is not among them: the control queue has done it.
 
-    A record without a slot (its create failed, and gave it back) can only be undone.
+    A record without a slot (its create failed, and gave it back) can only be undone. ``names``: the farm's
+    name server is one of the guest's.
     """
-    plan = Plan(record, slot(record.slot, network, uid_base), job.id, job.params) if record.slot else None
+    plan = None
+    if record.slot:
+        plan = Plan(record, slot(record.slot, network, uid_base), job.id, job.params, names)
     steps = []
     for number, row in enumerate(pipeline.rows):
         if row == ("do", "reserve") or (plan is None and row.use != "undo"):

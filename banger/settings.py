@@ -67,6 +67,7 @@ class Settings(BaseSettings):
 
     network: IPv4Network = IPv4Network("172.16.0.0/24")
     dns: str = "1.1.1.1"
+    names: bool = True
     uid_base: Annotated[int, Field(ge=10_000, le=2_000_000_000)] = 300_000
     disk_backend: Literal["auto", "reflink", "copy", "dm-snapshot"] = "auto"
     accelerator: Literal["auto", "kvm", "tcg"] = "auto"

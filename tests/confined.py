@@ -13,6 +13,7 @@ import os
 import pwd
 import re
 import resource
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +32,8 @@ NAMESPACES = {
 }
 FAMILIES = {"AF_UNIX": 1, "AF_INET": 2, "AF_INET6": 10, "AF_NETLINK": 16}
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
-PR_SET_NO_NEW_PRIVS, PR_CAPBSET_DROP, PR_SET_PDEATHSIG = 38, 24, 1
+PR_SET_NO_NEW_PRIVS, PR_CAPBSET_DROP, PR_SET_PDEATHSIG, PR_SET_KEEPCAPS = 38, 24, 1, 8
+PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAPABILITY_VERSION_3 = 47, 2, 0x20080522
 ALLOW, EPERM = 0x7FFF0000, 0x00050001
 NE, MASKED_EQ, GT = 1, 7, 6
 WRITE_EXECUTE, EXECUTE = 0x6, 0x4
@@ -103,7 +105,18 @@ def _become(settings: dict[str, list[str]]) -> None:
         account = pwd.getpwnam(user)
         os.initgroups(account.pw_name, account.pw_gid)
         os.setresgid(account.pw_gid, account.pw_gid, account.pw_gid)
+        _libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)
         os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
+        _keep({_number(name) for value in settings["AmbientCapabilities"] for name in value.split()})
+
+
+def _keep(capabilities: set[int]) -> None:
+    """Have these capabilities and no others, and hand them on to what is executed."""
+    bits = sum(1 << number for number in capabilities)  # all of ours are among the first 32
+    header, sets = struct.pack("=Ii", CAPABILITY_VERSION_3, 0), struct.pack("=6I", bits, bits, bits, 0, 0, 0)
+    _check(_libc.capset(header, sets))
+    for number in capabilities:
+        _check(_libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number, 0, 0))
 
 
 def _number(capability: str) -> int:

@@ -36,13 +36,15 @@ def run(farmhand: Farmhand, order: Order) -> None:
     job = farmhand.records.job(job_id)
     if job is None or job.state != "running":
         return  # an old message: the job is unwinding or over
-    steps = calls(pipeline, record, job, farmhand.host.network, farmhand.host.uid_base)
-    if is_older(record, job, recall(farmhand.host.paths, vm_id), (steps[-1].step,)):
+    host = farmhand.host
+    steps = calls(pipeline, record, job, host.network, host.uid_base, names=host.names)
+    if is_older(record, job, recall(host.paths, vm_id), (steps[-1].step,)):
         return  # Redis was restored from an older copy: reconcile sees to the VM, and this job ended long ago
     left = job.left_of(steps)
     # Sent again, a ``run`` may be past the stage that has removed the directory for good.
-    remember(farmhand.host.paths, record, make=any(makes_files(call) for call in left))
+    remember(host.paths, record, make=any(makes_files(call) for call in left))
     if left:
+        farmhand.names.follow(record)
         farmhand.dispatch(left)
 
 

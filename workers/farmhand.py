@@ -33,6 +33,7 @@ from workers.batches import Batcher
 from workers.capacity import describe_host, long_threads
 from workers.host import BatchContext, StageContext, WorkHost
 from workers.lock import hold_for_life
+from workers.names import Names
 from workers.reboot import Reboot
 from workers.reconcile import Reconciler
 from workers.restore import restore
@@ -64,9 +65,15 @@ class Farmhand:
         self.fetcher = Fetcher(self.records.redis, partial(send, app, FETCH))
         self.journal = WatchedJournal(self.records.redis)
         self.host = WorkHost(
-            settings.host, settings.paths, settings.network, settings.uid_base, settings.disk_backend
+            settings.host,
+            settings.paths,
+            settings.network,
+            settings.uid_base,
+            disk_backend=settings.disk_backend,
+            names=settings.names,
         )
         self.seat = Seat(lambda: self.records.redis, self.host.name, self.host.paths)
+        self.names = Names(self.host)
         self.rings = Rings()
         self.reboot = Reboot(self.host.paths)
         self.reconciler = Reconciler(self)
@@ -99,7 +106,7 @@ class Farmhand:
             fetcher=self.fetcher,
         )
         effects |= {key: partial(_with, for_batches, effect) for key, effect in BATCH_EFFECTS.items()}
-        if call.final not in (None, State.GONE):
+        if call.final:
             last = call.stage, call.direction
             effects[last] = partial(self._and_remember, call, effects[last])
         after, error = run_step(call, self.journal, effects)
@@ -108,7 +115,7 @@ class Farmhand:
         return after, error
 
     def _and_remember(self, call: StageCall, effect: Effect, request: StageRequest) -> dict[str, Any] | None:
-        """Carry out a job's last step, and note what the VM is now before anybody is told.
+        """Carry out a job's last step, and note what the VM is now, and its name, before anybody is told.
 
         Not where another job has the VM by now: this step is late, and none of its job's any more.
         """
@@ -117,7 +124,9 @@ class Farmhand:
         if record is not None and record.job == call.job:
             becomes = {"state": State(str(call.final)), "job": None, "rev": record.rev + 1}
             settled = record.model_copy(update=becomes)
-            intents.remember(self.host.paths, settled)
+            if settled.state is not State.GONE:
+                intents.remember(self.host.paths, settled)
+            self.names.follow(settled)
         return data
 
     def ring_begin(self, vm_id: str, pipeline: str, job: str | None = None, *, rev: int) -> None:

@@ -15,13 +15,17 @@ from banger.contracts.names import HostPaths
 
 @dataclass(frozen=True)
 class WorkHost:
-    """This host, as the unprivileged worker sees it. ``stopping`` is set when the worker shuts down."""
+    """This host, as the unprivileged worker sees it. ``names``: it has a name server of the farm's.
+
+    ``stopping`` is set when the worker shuts down.
+    """
 
     name: str
     paths: HostPaths
     network: IPv4Network
     uid_base: int
     disk_backend: Literal["auto", "reflink", "copy", "dm-snapshot"] = "auto"
+    names: bool = False
     stopping: threading.Event = field(default_factory=threading.Event)
 
 

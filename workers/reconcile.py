@@ -57,6 +57,7 @@ class Reconciler:
                 if facts.inventory:
                     self._overlays.look(facts.inventory)
                 self._remember(facts, {finding.vm_id for finding in findings})
+                self._farmhand.names.settle(facts.records, self._farmhand.records.get)
                 for job in facts.jobs.values():
                     enforce_deadline(self._farmhand.records, job, facts.now)
                 self._farmhand.reboot.looked(findings, facts.inventory)

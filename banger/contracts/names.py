@@ -164,6 +164,11 @@ class HostPaths(NamedTuple):
         return self.state / "verified"
 
     @property
+    def names(self) -> Path:
+        """What the farm's name server knows: a file an address, the worker's, readable by all."""
+        return self.state / "names"
+
+    @property
     def registry(self) -> Path:
         """Root's own registry, one JSON file a VM, readable by root alone."""
         return self.state / "registry"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from banger.doctor.facts import OPTIONAL_TOOLS, TOOLS, Facts, Tool
 from banger.doctor.report import Check, fail, ok, warn
+from banger.name_server import DOMAIN, OLDEST, PORT
 
 _LITTLE_MIB = 10 * 1024
 _TOO_LITTLE_MIB = 1024
@@ -20,7 +22,7 @@ def examine(facts: Facts) -> list[Check]:
         *(tun(facts), bridge(facts), nftables(facts), loop(facts)),
         *(worker_user(facts), owner(facts), cgroup(facts), vm_uids(facts), state_directory(facts)),
         *(reflink(facts), snapshot_target(facts), disk_backend(facts), vmm(facts), accelerator(facts)),
-        *(images(facts), *installation(facts), *sealing(facts), redis(facts)),
+        *(images(facts), names(facts), *installation(facts), *sealing(facts), redis(facts)),
         *(
             ()
             if facts.redis.problem
@@ -220,6 +222,35 @@ def images(facts: Facts) -> Check:
     if facts.images:
         return ok("images", ", ".join(facts.images), meaning)
     return warn("images", "none yet", meaning, "banger image build micro")
+
+
+def names(facts: Facts) -> Check:
+    """Do VMs' names resolve, in guests and here?"""
+    found, meaning = facts.names, f"NAME.{DOMAIN} is a VM's address, in guests and on this host"
+    name, again = "names", "system install" if facts.installation else "farm down; sudo banger farm up"
+    if not found.wanted:
+        return ok(name, "off, as configured", meaning)
+    version = facts.tools.get("dnsmasq")
+    if version is None:
+        remedy = f"apt-get install dnsmasq-base; sudo banger {again}"
+        return warn(name, "off: there is no dnsmasq", meaning, remedy)
+    if found.answers == "nobody":
+        remedy = "sudo banger system restart" if facts.installation else "sudo banger farm up"
+        return warn(name, f"nobody answers at {found.gateway}:{PORT}", meaning, remedy)
+    if found.answers == "other":
+        remedy = f"`ss -lnup sport = {PORT}` tells whose it is: move it, or set names to false."
+        return warn(name, f"another name server answers at {found.gateway}:{PORT}", meaning, remedy)
+    if not found.known_here:
+        remedy = f"Have this host's resolver ask {found.gateway} for {DOMAIN}: see docs/network.md."
+        return warn(name, "in guests; programs on this host do not find them", meaning, remedy)
+    if (numbers := _numbers(version)) and numbers < OLDEST:
+        remedy = f"Use dnsmasq {'.'.join(map(str, OLDEST))} or newer; restarting this one forgets them."
+        return warn(name, f"dnsmasq {version} keeps names of VMs that are gone", meaning, remedy)
+    return ok(name, f"in guests and here, by {found.gateway}", meaning)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
 
 
 def installation(facts: Facts) -> Iterator[Check]:

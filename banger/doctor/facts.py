@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 
 class Tool(NamedTuple):
@@ -23,6 +23,7 @@ TOOLS = (
     Tool("qemu-system-x86_64", "qemu-system-x86", ("--version",), "runs the VMs"),
     Tool("nft", "nftables", ("--version",), "filters guests' packets, and NAT"),
     Tool("ip", "iproute2", ("-V",), "shows links and routes"),
+    Tool("dnsmasq", "dnsmasq-base", ("--version",), "answers for NAME.vm"),
     Tool("debugfs", "e2fsprogs", ("-V",), "writes guest files without mounting"),
     Tool("e2fsck", "e2fsprogs", ("-V",), "replays a disk's journal"),
     Tool("mkfs.ext4", "e2fsprogs", ("-V",), "makes work disks"),
@@ -37,7 +38,7 @@ TOOLS = (
     Tool("zstd", "zstd", ("--version",), "unpacks kernels", for_images=True),
     Tool("dmsetup", "dmsetup", ("--version",), "system disks by dm-snapshot"),
 )
-OPTIONAL_TOOLS = frozenset({"dmsetup", "ip", "redis-check-aof"})
+OPTIONAL_TOOLS = frozenset({"dmsetup", "dnsmasq", "ip", "redis-check-aof"})
 
 
 class RedisFacts(NamedTuple):
@@ -70,6 +71,18 @@ class DiskFacts(NamedTuple):
     file_system: str
     free_mib: int
     reflink: bool | None
+
+
+class NamesFacts(NamedTuple):
+    """Names of VMs. ``answers``: what listens at the gateway's port 53 (farm, other, nobody).
+
+    ``known_here``: programs on this host find them too.
+    """
+
+    wanted: bool
+    gateway: str
+    answers: Literal["farm", "other", "nobody"]
+    known_here: bool
 
 
 class OwnerFacts(NamedTuple):
@@ -112,6 +125,7 @@ class Facts(NamedTuple):
     cgroup: int
     vm_uids: tuple[int, tuple[str, ...]]
     images: tuple[str, ...]
+    names: NamesFacts
     redis: RedisFacts
     served: dict[str, bool]
     wanted_backend: str

@@ -9,14 +9,15 @@ import pwd
 import re
 import shutil
 import socket
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from banger import disk_backend, ticket_keys
+from banger import disk_backend, name_server, ticket_keys
 from banger.connection import connect
 from banger.contracts.accelerator import KVM, Verdict, groups_needed
 from banger.contracts.errors import BangerError, NotFoundError, ToolFailedError
@@ -25,7 +26,16 @@ from banger.contracts.queues import CONTROL, root_queue, work_queue
 from banger.contracts.seat import refused
 from banger.contracts.states import State
 from banger.doctor import vm_uids
-from banger.doctor.facts import TOOLS, DiskFacts, Facts, InstallFacts, KvmFacts, RedisFacts, Tool
+from banger.doctor.facts import (
+    TOOLS,
+    DiskFacts,
+    Facts,
+    InstallFacts,
+    KvmFacts,
+    NamesFacts,
+    RedisFacts,
+    Tool,
+)
 from banger.doctor.ownership import ask_owner
 from banger.embedded.account import worker_account
 from banger.embedded.paths import farm_paths
@@ -39,6 +49,7 @@ from banger.system import control
 
 _ASK_DEADLINE_S = 10.0
 _ANSWER_S = 2.5  # of Redis
+_LOOKUP_S = 3.0  # of a name, for which a resolver may take its time
 _VERSION = re.compile(r"\d+\.\d+[\w.]*")
 _SIOCGIFBR = 0x8940  # linux/sockios.h; with three zeros it asks the bridge module for its version
 
@@ -67,6 +78,7 @@ def gather(settings: Settings) -> Facts:
             vm_uids.taken(settings.uid_base, settings.network.num_addresses),
         ),
         images=tuple(sorted({image.name for image in Catalogue(settings.paths).list()})),
+        names=_names(settings),
         redis=redis,
         served=served,
         trouble=trouble,
@@ -156,6 +168,26 @@ def _file_system(directory: Path) -> str:
         if real.is_relative_to(mount_point) and len(mount_point) >= len(best[0]):
             best = (mount_point, kind)
     return best[1]
+
+
+def _names(settings: Settings) -> NamesFacts:
+    address = name_server.gateway(settings)
+    said = name_server.ask_mark(address)
+    answers: Literal["farm", "other", "nobody"] = "other"
+    if said in (None, name_server.mark(settings)):
+        answers = "nobody" if said is None else "farm"
+    known_here = answers == "farm" and _finds(name_server.MARK, str(address))
+    return NamesFacts(settings.names, str(address), answers, known_here)
+
+
+def _finds(name: str, address: str) -> bool:
+    """Tell whether programs here find the name, whoever their C library asks for it."""
+    script = f"import socket; print(socket.gethostbyname({name!r}))"
+    try:
+        said = run((sys.executable, "-I", "-S", "-c", script), deadline_s=_LOOKUP_S)
+    except ToolFailedError:
+        return False
+    return said.stdout.decode().strip() == address
 
 
 def _farm(settings: Settings) -> tuple[RedisFacts, dict[str, bool]]:

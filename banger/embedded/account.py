@@ -8,6 +8,7 @@ from banger.contracts.errors import BangerError
 from banger.settings import Settings
 from banger.shell import find_tool
 
+NOBODY = 65534  # the kernel's own: who owns what no namespace knows
 _DROP = ("--init-groups", "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs")
 
 
@@ -38,6 +39,14 @@ def as_user(user: str, argv: tuple[str, ...]) -> tuple[str, ...]:
     """
     drop = ("--reuid", user, "--regid", user, *_DROP)
     return (find_tool("setpriv"), "--pdeathsig", "TERM", *(drop if user != "root" else ()), "--", *argv)
+
+
+def as_nobody(capability: str, argv: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the argv that runs another one as nobody, with this capability alone: like ``as_user``."""
+    nobody = ("--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups")
+    only = ("--inh-caps", f"-all,+{capability}", "--ambient-caps", f"-all,+{capability}")
+    bound = ("--bounding-set", f"-all,+{capability}", "--no-new-privs")
+    return (find_tool("setpriv"), "--pdeathsig", "TERM", *nobody, *only, *bound, "--", *argv)
 
 
 def drop_to(account: pwd.struct_passwd, argv: tuple[str, ...]) -> tuple[str, ...]:

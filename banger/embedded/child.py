@@ -40,6 +40,12 @@ class Child:
         self._deaths = 0
         self._due = 0.0
 
+    def rest_s(self, now: float, longest_s: float) -> float:
+        """Return for how many seconds there is nothing to see here, unless the process dies."""
+        if self._process is None:
+            return min(longest_s, self._due - now)
+        return longest_s if self.state == "running" else 0.0
+
     def due(self, now: float) -> bool:
         """Tell whether the service should be started now."""
         return self._process is None and now >= self._due
@@ -96,6 +102,7 @@ class Child:
             restarts=max(0, self.restarts),
             user=self.service.user,
             serves=self.service.serves,
+            optional=self.service.optional,
         )
 
     def _said_ready(self) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from banger import disk_backend
+from banger import disk_backend, name_server
 from banger.accelerator import probe
 from banger.connection import connect
 from banger.contracts.errors import BangerError, ConflictError, UnavailableError
@@ -147,7 +147,7 @@ def _prepare(settings: Settings) -> Plan:
     account = worker_account(settings)
     covers = _covers(settings, account.pw_uid, account.pw_gid)
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
-    settings = disk_backend.resolved(settings)
+    settings = name_server.resolved(disk_backend.resolved(settings))
     farm = credentials.ensure(settings)
     layout.prepare(settings, farm)
     owner.hand_over(settings, farm)
@@ -205,13 +205,15 @@ def _wait_until_ready(settings: Settings, progress: Callable[[str], None]) -> Fa
                 said[one.name] = one.state
                 progress(f"{one.name}: {one.state}")
         if now.ready:
+            _tell_of_failing(settings, now, progress)
             return now
         if waited_s > SEAT_DEADLINE_S and (taken := _taken(settings)):
             down(settings)
             raise taken
-        failed = [one for one in now.services if one.restarts >= MAX_FAILED_STARTS and one.state != "running"]
+        needed = [one for one in now.services if not one.optional]
+        failed = [one for one in needed if one.restarts >= MAX_FAILED_STARTS and one.state != "running"]
         if failed or now.pid is None or waited_s > UP_DEADLINE_S:
-            missing = failed or [one for one in now.services if one.state not in ("running", "external")]
+            missing = failed or [one for one in needed if one.state not in ("running", "external")]
             words = _last_words(settings, missing[0].name if missing else "supervisor")
             down(settings)
             raise BangerError(
@@ -220,6 +222,13 @@ def _wait_until_ready(settings: Settings, progress: Callable[[str], None]) -> Fa
                 resolution="The farm was stopped again. `banger farm logs` has all of it.",
             )
         time.sleep(POLL_S)
+
+
+def _tell_of_failing(settings: Settings, now: FarmStatus, progress: Callable[[str], None]) -> None:
+    for one in now.services:
+        if one.optional and one.failing:
+            words = _last_words(settings, one.name).rpartition("\n")[2]
+            progress(f"{one.name} does not run, and is tried again; the farm works without it: {words}")
 
 
 def _last_words(settings: Settings, service: str) -> str:

@@ -58,6 +58,7 @@ def directories(settings: Settings) -> tuple[tuple[Path, str, int], ...]:
         (host.batches, worker, 0o700),
         (host.keys, worker, 0o700),
         (host.verified, worker, 0o700),
+        (host.names, worker, 0o755),
         (host.registry, "root", 0o700),
         (host.audit, "root", 0o700),
         (farm.redis, worker, 0o700),

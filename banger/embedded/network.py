@@ -19,6 +19,8 @@ from pyroute2 import IPRoute, NetlinkError
 from banger.contracts.errors import ConflictError
 from banger.contracts.guest_filter import base_removal, base_rules, script
 from banger.contracts.names import BRIDGE, TAP_PREFIX, mac_address
+from banger.embedded import host_resolver
+from banger.name_server import gateway
 from banger.settings import Settings
 from banger.shell import find_tool, run
 
@@ -33,6 +35,8 @@ def ensure(settings: Settings) -> None:
     _transact(base_rules(settings.network))
     with IPRoute() as ip:
         _ensure_bridge(ip, settings.network)
+    if settings.names:
+        host_resolver.introduce(gateway(settings))
 
 
 def remove_if_unused(settings: Settings) -> bool:
@@ -49,9 +53,9 @@ def remove_if_unused(settings: Settings) -> bool:
 
 
 def _ensure_bridge(ip: IPRoute, network: IPv4Network) -> None:
-    gateway = network.network_address + 1
+    address = network.network_address + 1
     # A MAC of its own: without one a bridge takes its ports', and guests would lose it with a tap.
-    mac = mac_address(gateway)
+    mac = mac_address(address)
     with _forgiving(errno.EEXIST):
         ip.link("add", ifname=BRIDGE, kind="bridge", address=mac)
     (link,) = _bridges(ip)
@@ -66,7 +70,7 @@ def _ensure_bridge(ip: IPRoute, network: IPv4Network) -> None:
     if ipv6.exists():
         ipv6.write_text("1")  # guests have none, and the host should not be found over it
     with _forgiving(errno.EEXIST):
-        ip.addr("add", index=link["index"], address=str(gateway), prefixlen=network.prefixlen)
+        ip.addr("add", index=link["index"], address=str(address), prefixlen=network.prefixlen)
     ip.link("set", index=link["index"], state="up")
 
 

@@ -16,6 +16,7 @@ class Service(BaseModel):
 
     It is *running* once ``ready_line`` has appeared in its log, started when the services in ``needs`` run,
     and killed ``stop_s`` seconds after it was asked to end. ``serves`` is its URL or queues, for people.
+    ``optional``: the farm works without it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,6 +30,7 @@ class Service(BaseModel):
     ready_line: str
     needs: tuple[str, ...] = ()
     stop_s: float
+    optional: bool = False
 
 
 class Plan(BaseModel):
@@ -53,6 +55,12 @@ class ServiceStatus(BaseModel):
     restarts: int = 0
     user: str = ""
     serves: str = ""
+    optional: bool = False
+
+    @property
+    def failing(self) -> bool:
+        """Whether it has died since it was started, and does not run now."""
+        return self.restarts > 0 and self.state != "running"
 
 
 class FarmStatus(BaseModel):
@@ -64,6 +72,10 @@ class FarmStatus(BaseModel):
 
     @property
     def ready(self) -> bool:
-        """Whether the supervisor and every service run; one that has said nothing yet is not ready."""
+        """Whether the supervisor and every service run; one that has said nothing yet is not ready.
+
+        One that the farm works without may be failing.
+        """
         supervised = [one for one in self.services if one.state != "external"]
-        return self.pid is not None and bool(supervised) and all(one.state == "running" for one in supervised)
+        idle = [one for one in supervised if one.state != "running" and not (one.optional and one.failing)]
+        return self.pid is not None and bool(supervised) and not idle

@@ -7,12 +7,13 @@ import sys
 
 from banger.contracts.broker import Role
 from banger.contracts.queues import CONTROL, root_queue, work_queue
-from banger.embedded.account import as_user
+from banger.embedded.account import as_nobody, as_user
 from banger.embedded.credentials import Credentials
 from banger.embedded.paths import farm_paths
 from banger.embedded.plan import Plan, Service
 from banger.embedded.view import Cover, covered_argv
 from banger.embedded.vmm_root import rooted_argv
+from banger.name_server import PORT, gateway, name_server_argv
 from banger.settings import Settings
 from banger.shell import ENVIRONMENT, find_tool
 
@@ -22,6 +23,7 @@ FLOWER_MAX_TASKS = 20_000  # 6 KB each in Flower's memory
 # Stopping takes 18 s at worst: workers together, then Flower, then Redis.
 WORKER_STOP_S = 11
 FLOWER_STOP_S = 3
+DNS_STOP_S = 2
 REDIS_STOP_S = 4
 
 
@@ -40,18 +42,26 @@ def settings_environment(settings: Settings) -> dict[str, str]:
 
 
 def farm_plan(settings: Settings, credentials: Credentials, covers: tuple[Cover, ...]) -> Plan:
-    """Return all that this farm runs, in starting order. No Redis where one is configured."""
+    """Return all that this farm runs, in starting order. No Redis where one is configured.
+
+    ``names`` in the settings says whether there is a dnsmasq to be run.
+    """
     embedded = settings.redis_url is None
     services = (
         *((_redis(settings, credentials, covers),) if embedded else ()),
         _worker(settings, credentials, covers),
         _root_worker(settings, credentials),
         _flower(settings, credentials, covers),
+        *((_dns(settings, covers),) if settings.names else ()),
     )
     paths = farm_paths(settings)
     return Plan(
         services=services,
-        stop_order=(("worker", "root-worker"), ("flower",), *((("redis",),) if embedded else ())),
+        stop_order=(
+            ("worker", "root-worker"),
+            ("flower", *(("dns",) if settings.names else ())),
+            *((("redis",),) if embedded else ()),
+        ),
         lock_file=paths.lock_file,
         status_file=paths.status_file,
         log=paths.log("supervisor"),
@@ -114,6 +124,22 @@ def _flower(settings: Settings, credentials: Credentials, covers: tuple[Cover, .
         ready_line="Visit me at",
         needs=_needs(settings),
         stop_s=FLOWER_STOP_S,
+    )
+
+
+def _dns(settings: Settings, covers: tuple[Cover, ...]) -> Service:
+    """Return the name server. Guests send it what they like: it runs as nobody, and reads names alone."""
+    argv = as_nobody("net_bind_service", name_server_argv(settings))
+    return Service(
+        name="dns",
+        argv=covered_argv(argv, covers, farm_paths(settings).staging),
+        env=ENVIRONMENT,
+        user="nobody",
+        log=farm_paths(settings).log("dns"),
+        serves=f"{gateway(settings)}:{PORT}",
+        ready_line=": started, version",
+        stop_s=DNS_STOP_S,
+        optional=True,
     )
 
 

@@ -57,8 +57,8 @@ def _step(children: dict[str, Child]) -> None:
 
 
 def _tick(children: dict[str, Child]) -> float:
-    at_rest = all(child.state == "running" for child in children.values())
-    return IDLE_TICK_S if at_rest else STARTING_TICK_S
+    now = time.monotonic()
+    return max(STARTING_TICK_S, min(child.rest_s(now, IDLE_TICK_S) for child in children.values()))
 
 
 def _stop(plan: Plan, children: dict[str, Child], since: datetime) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from banger.contracts.names import Slot
 from banger.contracts.requests import GuestFile, Mount
 from banger.guest.capabilities import identity, network, resolver, ssh, work_disk
 
 
-def guest_files(name: str, slot: Slot, dns: str) -> tuple[GuestFile, ...]:
+def guest_files(name: str, slot: Slot, servers: Sequence[str]) -> tuple[GuestFile, ...]:
     """Return the files that every start writes into the system disk of the VM ``name``.
 
-    ``dns`` is the address of a name server. The merged /etc/fstab is not among them: it depends on
-    what the disk holds, so root makes it from the disk's own and ``guest_mounts``.
+    ``servers`` are addresses of name servers, asked in this order. The merged /etc/fstab is not among
+    them: it depends on what the disk holds, so root makes it from the disk's own and ``guest_mounts``.
     """
-    capabilities = (identity(name), resolver(dns), network(slot), ssh())
+    capabilities = (identity(name), resolver(servers), network(slot), ssh())
     return tuple(file for capability in capabilities for file in capability.files)
 
 

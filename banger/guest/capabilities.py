@@ -6,6 +6,7 @@ NAT is none of these: the guest cannot tell whether the host forwards its packet
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -40,9 +41,13 @@ def identity(name: str) -> Capability:
     )
 
 
-def resolver(dns: str) -> Capability:
-    """The guest asks this name server (an IP address)."""
-    return Capability("resolver", files=(GuestFile(path="/etc/resolv.conf", content=f"nameserver {dns}\n"),))
+def resolver(servers: Sequence[str]) -> Capability:
+    """The guest asks these name servers (IP addresses): the next where one refuses, or cannot be reached.
+
+    No ``search``: a VM's name is NAME.vm, and each name that does not exist would be asked for twice.
+    """
+    content = "".join(f"nameserver {server}\n" for server in dict.fromkeys(servers))
+    return Capability("resolver", files=(GuestFile(path="/etc/resolv.conf", content=content),))
 
 
 def network(slot: Slot) -> Capability:

@@ -58,9 +58,17 @@ _EVERY_SERVICE = (
     Setting("SystemCallErrorNumber", "EPERM", "what is filtered fails and is told, rather than killing"),
 )
 
-_UNPRIVILEGED = (
+_NO_CAPABILITY = (
     Setting("CapabilityBoundingSet", "", "none, and none can be gained"),
     Setting("AmbientCapabilities", "", "none"),
+)
+
+_PORT_53 = (
+    Setting("CapabilityBoundingSet", "CAP_NET_BIND_SERVICE", "to listen where name servers are asked"),
+    Setting("AmbientCapabilities", "CAP_NET_BIND_SERVICE", "the same: it is never root"),
+)
+
+_UNPRIVILEGED = (
     Setting("PrivateDevices", "yes", "null, zero, random and ptys are all the devices"),
     Setting("ProtectControlGroups", "yes", "cgroups are root's"),
     Setting("ProtectKernelTunables", "yes", "/proc/sys and /sys are read-only"),
@@ -102,7 +110,13 @@ def unprivileged(
     *, writable: Iterable[Path], addresses: Sequence[str], families: str = "AF_UNIX AF_INET AF_INET6"
 ) -> tuple[Setting, ...]:
     """Return the settings of a service without privileges; ``addresses`` are all that it may reach."""
-    return (*_EVERY_SERVICE, *_UNPRIVILEGED, *_reach(writable, addresses, families))
+    return (*_EVERY_SERVICE, *_NO_CAPABILITY, *_UNPRIVILEGED, *_reach(writable, addresses, families))
+
+
+def name_server(*, addresses: Sequence[str]) -> tuple[Setting, ...]:
+    """Return the settings of the name server, which guests send what they like. It asks netlink for links."""
+    reach = _reach((), addresses, "AF_UNIX AF_INET AF_NETLINK")
+    return (*_EVERY_SERVICE, *_PORT_53, *_UNPRIVILEGED, *reach)
 
 
 def root(*, writable: Iterable[Path], addresses: Sequence[str]) -> tuple[Setting, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pwd
 from typing import NamedTuple
 
-from banger import disk_backend
+from banger import disk_backend, name_server
 from banger.contracts.errors import ConflictError, InvalidInputError
 from banger.contracts.tickets import TicketKey
 from banger.embedded import credentials as passwords
@@ -27,6 +27,7 @@ class Intent(NamedTuple):
     own_redis: bool
     owner: pwd.struct_passwd | None
     disk_backend: str
+    names: bool
 
     def plan(self, keys: tuple[TicketKey, ...]) -> InstallPlan:
         """Return the plan; ``keys`` are the ones whose tickets root shall open."""
@@ -36,6 +37,7 @@ class Intent(NamedTuple):
             keys,
             own_redis=self.own_redis,
             disk_backend=self.disk_backend,
+            names=self.names,
         )
 
 
@@ -59,7 +61,8 @@ def intent(settings: Settings) -> Intent:
     settings = settings.model_copy(update={"owner": owner.pw_name if owner else "root"})
     made = passwords.decide(settings, kept, ports)
     backend = disk_backend.resolved(settings).disk_backend
-    return Intent(settings, made, settings.redis_url is None, owner, backend)
+    names = name_server.resolved(settings).names
+    return Intent(settings, made, settings.redis_url is None, owner, backend, names)
 
 
 def _require_usable(settings: Settings) -> None:

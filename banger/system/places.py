@@ -17,6 +17,7 @@ NETWORK = "banger-network.service"
 WORKER = "banger-worker.service"
 ROOT_WORKER = "banger-root-worker.service"
 FLOWER = "banger-flower.service"
+DNS = "banger-dns.service"
 
 
 def environment_file(unit: str) -> Path:

@@ -13,12 +13,13 @@ from banger.embedded.redis import acl_file, redis_config
 from banger.settings import SYSTEM_FILE, Settings
 from banger.system import places
 from banger.system.plan import Directory, File, InstallPlan, User
-from banger.system.units import FLOWER_USER, REDIS_USER, environment_text, units
+from banger.system.units import DNS_USER, FLOWER_USER, REDIS_USER, environment_text, units
 
 # What services and root's policy are made from. The rest is a matter of who asks for VMs.
 HOST_SETTINGS = (
     *("host", "owner", "state_dir", "run_dir", "worker_user", "redis_port", "flower_port", "network"),
-    *("uid_base", "redis_ca", "disk_backend", "accelerator", "serial_log_mib", "worker_threads"),
+    *("names", "uid_base", "redis_ca", "disk_backend", "accelerator", "serial_log_mib"),
+    "worker_threads",
 )
 
 
@@ -29,15 +30,16 @@ def install_plan(
     *,
     own_redis: bool,
     disk_backend: str,
+    names: bool,
 ) -> InstallPlan:
-    """Return the plan. ``keys`` are the ones whose tickets root shall open, ``disk_backend`` what works here.
+    """Return the plan. ``keys`` are the ones whose tickets root shall open, the rest is what works here.
 
     The owner in the settings is a user's name.
     """
-    concrete = settings.model_copy(update={"disk_backend": disk_backend})
+    concrete = settings.model_copy(update={"disk_backend": disk_backend, "names": names})
     made = units(concrete, credentials, own_redis=own_redis)
     return InstallPlan(
-        users=tuple(_users(settings, own_redis=own_redis)),
+        users=tuple(_users(concrete, own_redis=own_redis)),
         directories=tuple(_directories(settings, own_redis=own_redis)),
         files=(
             File(SYSTEM_FILE, "root", "root", 0o644, config_text(settings), kept=True),
@@ -61,6 +63,8 @@ def _users(settings: Settings, *, own_redis: bool) -> Iterable[User]:
     if own_redis:
         yield User(REDIS_USER, "Redis, which reads no key and no disk")
     yield User(FLOWER_USER, "Flower, which reads nothing")
+    if settings.names:
+        yield User(DNS_USER, "the name server, which guests talk to")
 
 
 def _directories(settings: Settings, *, own_redis: bool) -> Iterable[Directory]:

@@ -12,6 +12,7 @@ from banger.embedded.credentials import Credentials
 from banger.embedded.layout import directories
 from banger.embedded.paths import farm_paths
 from banger.embedded.services import (
+    DNS_STOP_S,
     FLOWER_STOP_S,
     REDIS_STOP_S,
     WORKER_STOP_S,
@@ -21,6 +22,7 @@ from banger.embedded.services import (
     root_worker_argv,
     worker_argv,
 )
+from banger.name_server import name_server_argv
 from banger.settings import Settings
 from banger.shell import ENVIRONMENT, find_tool
 from banger.system import hardening, places
@@ -28,6 +30,7 @@ from banger.system.hardening import Setting
 
 REDIS_USER = "banger-redis"
 FLOWER_USER = "banger-flower"
+DNS_USER = "banger-dns"
 
 DRIVERS = ("tun", "loop", "dm-mod", "dm-snapshot")
 MORE_TO_STOP_S = 4  # than the supervisor gives: systemd has nothing else to wait for
@@ -53,6 +56,7 @@ def units(settings: Settings, credentials: Credentials, *, own_redis: bool) -> t
         _worker(settings, near, own_redis=own_redis),
         _root_worker(settings, near, own_redis=own_redis),
         _flower(credentials, near, own_redis=own_redis),
+        *((_dns(settings),) if settings.names else ()),
     )
     return (_target(unit.name for unit in services), *services)
 
@@ -76,6 +80,7 @@ def _redis(settings: Settings) -> Unit:
         before=redis_mending_argv(settings),
         user=REDIS_USER,
         stop_s=REDIS_STOP_S,
+        secrets=False,
         settings=(
             *hardening.unprivileged(
                 writable=(paths.redis, paths.redis_socket.parent), addresses=("localhost",)
@@ -129,8 +134,11 @@ def _worker(settings: Settings, near: Sequence[str], *, own_redis: bool) -> Unit
             Setting("KillMode", "mixed", "commands in guests are not ended by the first signal"),
             _SETPRIV,
         ),
-        # The rest it reads from the configuration; this one is decided here, with root's policy.
-        environment=(("BANGER_DISK_BACKEND", settings.disk_backend),),
+        # The rest it reads from the configuration; these are decided here, by what there is.
+        environment=(
+            ("BANGER_DISK_BACKEND", settings.disk_backend),
+            ("BANGER_NAMES", str(settings.names).lower()),
+        ),
     )
 
 
@@ -160,6 +168,20 @@ def _flower(credentials: Credentials, near: Sequence[str], *, own_redis: bool) -
     )
 
 
+def _dns(settings: Settings) -> Unit:
+    return _service(
+        places.DNS,
+        "banger: the name server, which knows the VMs",
+        name_server_argv(settings),
+        user=DNS_USER,
+        stop_s=DNS_STOP_S,
+        after=(places.NETWORK,),
+        settings=hardening.name_server(addresses=(str(settings.network),)),
+        secrets=False,
+        restart_s=10,  # who has port 53 may have it for good
+    )
+
+
 def _service(
     name: str,
     description: str,
@@ -173,6 +195,8 @@ def _service(
     own_redis: bool = False,
     after: tuple[str, ...] = (),
     environment: tuple[tuple[str, str], ...] = (),
+    secrets: bool = True,
+    restart_s: int = 2,
 ) -> Unit:
     needs = (*((places.REDIS,) if own_redis else ()), *after)
     head = [
@@ -180,7 +204,7 @@ def _service(
         ("PartOf", places.TARGET),
         *([("Wants", " ".join(needs))] if needs else []),
         ("After", " ".join((*needs, "network.target"))),
-        ("StartLimitIntervalSec", "0"),  # what cannot start yet is tried for ever, two seconds apart
+        ("StartLimitIntervalSec", "0"),  # what cannot start yet is tried for ever, seconds apart
     ]
     body = [
         ("Type", kind),
@@ -188,11 +212,11 @@ def _service(
         ("Group", user),
         *([("ExecStartPre", command_line(before))] if before else []),
         ("ExecStart", command_line(argv)),
-        *_environment(name, secrets=kind != "notify"),
+        *_environment(name, secrets=secrets),
         *(("Environment", f"{key}={value}") for key, value in environment),
         ("WorkingDirectory", "/"),
         ("Restart", "on-failure"),
-        ("RestartSec", "2"),
+        ("RestartSec", str(restart_s)),
         ("TimeoutStopSec", str(stop_s + MORE_TO_STOP_S)),
         ("LimitNOFILE", str(_DESCRIPTORS)),
         *_lines(settings),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from farm_box import Box, answer, farm_box
+from name_client import addresses
 from netns import inside, private_network
 
 from banger.contracts.names import BRIDGE
@@ -27,6 +29,7 @@ from banger.embedded.services import (
     root_worker_argv,
     worker_argv,
 )
+from banger.name_server import gateway, name_server_argv
 from banger.settings import Settings, load_settings
 from banger.shell import find_tool
 from banger.system import places
@@ -46,13 +49,14 @@ def confined(plan: Plan, settings: Settings) -> Plan:
     directory.mkdir(exist_ok=True)
     shutil.copyfile(CONFINED, directory / CONFINED.name)
     for unit in units(settings, credentials, own_redis=True):
-        text = unit.text.replace("User=banger-redis", "User=banger")
-        (directory / unit.name).write_text(text.replace("User=banger-flower", "User=banger"))
+        text = re.sub(r"User=banger-(redis|flower|dns)", "User=banger", unit.text)
+        (directory / unit.name).write_text(text)
     argvs = {
         "redis": (places.REDIS, (*redis_mending_argv(settings), *redis_argv(settings))),
         "worker": (places.WORKER, worker_argv(settings)),
         "root-worker": (places.ROOT_WORKER, root_worker_argv(settings)),
         "flower": (places.FLOWER, flower_argv(credentials)),
+        "dns": (places.DNS, name_server_argv(settings)),
     }
 
     def as_unit(service: Service) -> Service:
@@ -88,6 +92,7 @@ def test_a_vm_is_made_used_stopped_started_and_deleted_within_the_units_bounds()
         vm = box.farm.create("dev", image="micro")
         assert vm.state is State.RUNNING
         assert box.farm.exec("dev", ["test", "-d", "/root"]) == 0
+        assert addresses("dev.vm", gateway(box.settings)) == [vm.address]
         box.farm.stop("dev")
         box.farm.start("dev")
         box.farm.delete("dev")

@@ -37,7 +37,7 @@ from banger.shell import run
 pytestmark = pytest.mark.integration
 
 DEADLINE_S = 30.0
-SERVICES = ["redis", "worker", "root-worker", "flower"]
+SERVICES = ["redis", "worker", "root-worker", "flower", "dns"]
 
 
 def eventually(condition, deadline_s: float = DEADLINE_S):
@@ -128,7 +128,7 @@ def test_up_starts_every_service_and_status_shows_each(settings):
     assert [one.name for one in status.services] == SERVICES
     assert {one.state for one in status.services} == {"running"}
     assert all(one.pid and one.since and one.restarts == 0 and one.serves for one in status.services)
-    assert [one.user for one in status.services] == ["banger", "banger", "root", "banger"]
+    assert [one.user for one in status.services] == ["banger", "banger", "root", "banger", "nobody"]
     assert {f"{name}: running" for name in SERVICES} <= set(said)
 
 
@@ -161,7 +161,8 @@ def test_each_process_has_the_rights_that_its_row_says(settings, farm):
         uid = int(lines.split("Uid:")[1].split()[0])
         assert (uid == 0) == (one.name == "root-worker")
         if uid:
-            assert int(lines.split("CapEff:")[1].split()[0], 16) == 0
+            port_53 = 1 << 10 if one.name == "dns" else 0  # CAP_NET_BIND_SERVICE
+            assert int(lines.split("CapEff:")[1].split()[0], 16) == port_53
             assert int(lines.split("NoNewPrivs:")[1].split()[0]) == 1
 
 
@@ -228,9 +229,12 @@ def test_a_second_farm_does_not_disturb_the_first(make_settings, settings, farm)
         theirs = credentials.ensure(other)
         for user, rules in acl_rules(other.host, theirs.redis_passwords).items():
             first.execute_command("ACL", "SETUSER", user, *rules.split())
-    status = control.up(other)
-    assert [one.name for one in status.services] == ["redis", "worker", "root-worker", "flower"]
+    said: list[str] = []
+    status = control.up(other, progress=said.append)
+    assert [one.name for one in status.services] == SERVICES
     assert status.services[0].state == "external"
+    assert status.services[-1].failing  # the first has the network's port 53
+    assert "Address already in use" in said[-1]
     assert not any(password in status.model_dump_json() for password in theirs.redis_passwords.values())
     assert control.down(other)
     assert pids(settings) == before

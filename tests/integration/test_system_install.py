@@ -21,9 +21,9 @@ pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
 UNITS = Path("/etc/systemd/system")
-SERVICES = ["redis", "network", "worker", "root-worker", "flower"]
+SERVICES = ["redis", "network", "worker", "root-worker", "flower", "dns"]
 # On systemd's scale from 0 (nothing is open) to 10.
-EXPOSURE = {"redis": 2.0, "network": 3.5, "worker": 2.0, "root-worker": 4.5, "flower": 2.0}
+EXPOSURE = {"redis": 2.0, "network": 3.5, "worker": 2.0, "root-worker": 4.5, "flower": 2.0, "dns": 2.0}
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def test_the_sshd_drop_in_is_effective_and_strict_modes_stay_on(debian):
 def test_the_guests_files_are_those_of_its_capabilities(debian):
     assert said(debian, VM, "hostname") == f"{VM}\n"
     assert said(debian, VM, "cat", "/etc/hosts") == f"127.0.0.1 localhost\n127.0.1.1 {VM}\n"
-    assert said(debian, VM, "cat", "/etc/resolv.conf") == "nameserver 1.1.1.1\n"
+    assert said(debian, VM, "cat", "/etc/resolv.conf") == "nameserver 172.16.0.1\nnameserver 1.1.1.1\n"
     assert said(debian, VM, "stat", "-c", "%F", "/etc/resolv.conf") == "regular file\n"
 
 

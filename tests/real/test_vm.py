@@ -103,7 +103,7 @@ def test_files_are_copied_both_ways(box, dev, tmp_path):
 def test_the_guest_has_the_files_that_its_capabilities_give(box, dev):
     mine = slot(dev.record.slot, box.settings.network, box.settings.uid_base)
     expected = {
-        "/etc/resolv.conf": "nameserver 1.1.1.1\n",
+        "/etc/resolv.conf": "nameserver 172.16.0.1\nnameserver 1.1.1.1\n",
         "/etc/hostname": "dev\n",
         "/etc/hosts": "127.0.0.1 localhost\n127.0.1.1 dev\n",
         "/etc/banger/network.conf": f"ADDRESS={mine.address}\nPREFIX=24\n"

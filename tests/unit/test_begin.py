@@ -28,13 +28,16 @@ def test_a_directory_is_made_before_its_files_are_and_never_after(
     paths.vms.mkdir()
     known = job(RUN, steps=steps, params=PARAMS)
     sent: list[Any] = []
+    named: list[Any] = []
     farmhand = SimpleNamespace(
         records=SimpleNamespace(begin=lambda *_: record(), job=lambda _: known),
-        host=SimpleNamespace(paths=paths, network=NETWORK, uid_base=300_000),
+        host=SimpleNamespace(paths=paths, network=NETWORK, uid_base=300_000, names=True),
+        names=SimpleNamespace(follow=named.append),
         dispatch=sent.extend,
     )
     begin.run(cast("Farmhand", farmhand), ORDER)
     assert sent
+    assert named == [record()]
     assert paths.vm(VM).exists() is made
 
 

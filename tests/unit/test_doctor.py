@@ -15,13 +15,13 @@ from banger import disk_backend
 from banger.cli import main
 from banger.contracts.errors import InvalidInputError
 from banger.doctor import Check, Facts, examine, gather, gathering, vm_uids
-from banger.doctor.facts import TOOLS, DiskFacts, KvmFacts, OwnerFacts, RedisFacts
+from banger.doctor.facts import TOOLS, DiskFacts, KvmFacts, NamesFacts, OwnerFacts, RedisFacts
 from banger.settings import Settings
 from banger.shell import Completed
 
 HEALTHY = Facts(
     root=True,
-    tools={tool.name: "1.0" for tool in TOOLS},
+    tools={tool.name: "1.0" for tool in TOOLS} | {"dnsmasq": "2.90"},
     worker_user="banger",
     worker_user_exists=True,
     owner=OwnerFacts("alice", "root"),
@@ -35,12 +35,15 @@ HEALTHY = Facts(
     cgroup=2,
     vm_uids=(300_000, ()),
     images=("micro",),
+    names=NamesFacts(True, "172.16.0.1", "farm", True),
     redis=RedisFacts("", "", "7.0.15", "noeviction", "yes"),
     served={"banger.control": True, "banger.work.here": True, "banger.root.here": True},
     wanted_backend="auto",
     wanted_accelerator="auto",
     own_redis=True,
 )
+
+NAMES = HEALTHY.names
 
 
 def _check(name: str, **changes: Any) -> Check:
@@ -51,6 +54,11 @@ def test_an_owner_may_not_ask_the_farms_redis_for_its_settings() -> None:
     unknown = RedisFacts("", "", "7", None, None)
     assert "sudo" in _check("Redis appendonly", redis=unknown, root=False).remedy
     assert "administrator" in _check("Redis appendonly", redis=unknown, root=False, own_redis=False).remedy
+
+
+def test_names_that_are_not_wanted_are_nothing_to_mend() -> None:
+    off = _check("names", names=NAMES._replace(wanted=False, answers="nobody", known_here=False))
+    assert (off.status, off.found, off.remedy) == ("ok", "off, as configured", "")
 
 
 def test_a_healthy_host_has_nothing_to_mend() -> None:
@@ -73,6 +81,21 @@ def test_a_healthy_host_has_nothing_to_mend() -> None:
         ("state directory", {"disk": DiskFacts("/s", "ext4", 500, True)}, "fail", "/s on ext4, 0.5 GiB free"),
         ("state directory", {"disk": DiskFacts("/s", "xfs", 5120, True)}, "warn", "/s on xfs, 5.0 GiB free"),
         ("images", {"images": ()}, "warn", "none yet"),
+        ("names", {"names": NAMES._replace(answers="nobody")}, "warn", "nobody answers at 172.16.0.1:53"),
+        (
+            "names",
+            {"names": NAMES._replace(answers="other")},
+            "warn",
+            "another name server answers at 172.16.0.1:53",
+        ),
+        (
+            "names",
+            {"names": NAMES._replace(known_here=False)},
+            "warn",
+            "in guests; programs on this host do not find them",
+        ),
+        ("names", {"tools": {"dnsmasq": None}}, "warn", "off: there is no dnsmasq"),
+        ("names", {"tools": {"dnsmasq": "2.85"}}, "warn", "dnsmasq 2.85 keeps names of VMs that are gone"),
         ("root's trust", {"sealing": "the key is lost"}, "fail", "the key is lost"),
         (
             "Redis",

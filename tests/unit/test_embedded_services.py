@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from ipaddress import IPv4Network
 
 import psutil
 import pytest
@@ -16,6 +17,7 @@ from banger.embedded.layout import directories, policy
 from banger.embedded.plan import FarmStatus, ServiceStatus
 from banger.embedded.redis import redis_config
 from banger.embedded.services import farm_plan
+from banger.name_server import name_server_argv
 from banger.settings import Settings
 
 
@@ -44,8 +46,8 @@ def by_name(plan):
 
 def test_redis_comes_first_and_the_rest_needs_it(settings, credentials):
     plan = farm_plan(settings, credentials, ())
-    assert [service.name for service in plan.services] == ["redis", "worker", "root-worker", "flower"]
-    assert all(service.needs == ("redis",) for service in plan.services[1:])
+    assert [service.name for service in plan.services] == ["redis", "worker", "root-worker", "flower", "dns"]
+    assert all(service.needs == ("redis",) for service in plan.services[1:-1])
 
 
 def test_no_redis_runs_where_one_is_configured(settings, credentials):
@@ -64,6 +66,23 @@ def test_only_the_root_worker_runs_as_root(settings, credentials):
     assert {name for name, service in services.items() if service.user == "root"} == {"root-worker"}
     for name in ("redis", "worker", "flower"):
         assert ("--reuid", "banger") in zip(services[name].argv, services[name].argv[1:], strict=False)
+
+
+def test_the_name_server_is_nobody_with_one_capability_and_the_farm_works_without_it(settings, credentials):
+    dns = by_name(farm_plan(settings, credentials, ()))["dns"]
+    assert dns.optional
+    assert not dns.needs
+    words = " ".join(dns.argv)
+    assert "--reuid 65534 --regid 65534" in words
+    assert "--ambient-caps -all,+net_bind_service --bounding-set -all,+net_bind_service" in words
+    off = farm_plan(settings.model_copy(update={"names": False}), credentials, ())
+    assert "dns" not in {*by_name(off), *(name for group in off.stop_order for name in group)}
+
+
+def test_the_name_server_asks_nobody_else_and_listens_on_the_bridge_alone(settings):
+    argv = name_server_argv(settings.model_copy(update={"network": IPv4Network("10.7.0.0/16")}))
+    assert {"--no-resolv", "--no-hosts", "--bind-interfaces", "--listen-address=10.7.0.1"} <= set(argv)
+    assert not any(word.startswith(("--server", "--resolv-file", "--interface")) for word in argv)
 
 
 def test_each_worker_serves_the_queues_of_its_host(settings, credentials):

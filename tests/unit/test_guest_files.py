@@ -17,7 +17,7 @@ SLOT = slot(2, IPv4Network("172.16.0.0/24"), 300_000)
 
 @pytest.fixture
 def files() -> dict[str, GuestFile]:
-    return {file.path: file for file in guest_files("dev", SLOT, "172.16.0.1")}
+    return {file.path: file for file in guest_files("dev", SLOT, ("172.16.0.1", "1.1.1.1", "172.16.0.1"))}
 
 
 def test_every_path_that_root_writes_is_given_and_no_other(files: dict[str, GuestFile]) -> None:
@@ -29,7 +29,7 @@ def test_root_s_policy_allows_all_of_them() -> None:
         vm_id="0123456789ab",
         generation=1,
         slot=2,
-        files=guest_files("dev", SLOT, "172.16.0.1"),
+        files=guest_files("dev", SLOT, ("172.16.0.1", "1.1.1.1", "172.16.0.1")),
         mounts=guest_mounts(),
     )
     check(request, Policy(host="here", state_dir=Path("/state"), run_dir=Path("/run")))
@@ -38,7 +38,7 @@ def test_root_s_policy_allows_all_of_them() -> None:
 def test_the_guest_knows_its_name_and_its_name_server(files: dict[str, GuestFile]) -> None:
     assert files["/etc/hostname"].content == "dev\n"
     assert files["/etc/hosts"].content == "127.0.0.1 localhost\n127.0.1.1 dev\n"
-    assert files["/etc/resolv.conf"].content == "nameserver 172.16.0.1\n"
+    assert files["/etc/resolv.conf"].content == "nameserver 172.16.0.1\nnameserver 1.1.1.1\n"
 
 
 def test_the_network_follows_from_the_slot(files: dict[str, GuestFile]) -> None:

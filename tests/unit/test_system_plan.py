@@ -21,11 +21,11 @@ from banger.system.units import command_line, environment_text
 KEY = TicketKey(public="A" * 43 + "=")
 
 
-def a_plan(**changes: object) -> InstallPlan:
+def a_plan(*, names: bool = True, **changes: object) -> InstallPlan:
     settings = Settings(host="h1", owner="anna", **changes)  # type: ignore[arg-type]
     credentials = decide(settings, None, Ports(7379, 5555))
     own = settings.redis_url is None
-    return install_plan(settings, credentials, (KEY,), own_redis=own, disk_backend="reflink")
+    return install_plan(settings, credentials, (KEY,), own_redis=own, disk_backend="reflink", names=names)
 
 
 def file(plan: InstallPlan, name: str) -> File:
@@ -43,11 +43,12 @@ def test_each_service_is_a_user_of_its_own_and_only_two_are_root() -> None:
         places.WORKER: "User=banger",
         places.ROOT_WORKER: "User=root",
         places.FLOWER: "User=banger-flower",
+        places.DNS: "User=banger-dns",
     }
     assert "User=banger-redis" in lines(plan, places.REDIS)
     mending = f"ExecStartPre={sys.executable} -m banger.embedded.redis_server "
     assert any(line.startswith(mending) for line in lines(plan, places.REDIS))
-    assert {user.name for user in plan.users} == {"banger", "banger-redis", "banger-flower"}
+    assert {user.name for user in plan.users} == {"banger", "banger-redis", "banger-flower", "banger-dns"}
 
 
 def test_another_redis_needs_neither_unit_nor_user_nor_files() -> None:
@@ -118,13 +119,31 @@ def test_the_worker_writes_to_vms_and_not_to_its_keys() -> None:
         "ReadWritePaths=-/var/lib/banger/vms",
         "ReadWritePaths=-/var/lib/banger/batches",
         "ReadWritePaths=-/var/lib/banger/verified",
+        "ReadWritePaths=-/var/lib/banger/names",
         "ReadWritePaths=-/run/banger/spool",
     }
 
 
-def test_the_worker_is_told_which_disks_work_here() -> None:
-    assert "Environment=BANGER_DISK_BACKEND=reflink" in lines(a_plan(), places.WORKER)
-    assert "disk_backend" not in file(a_plan(), "config.toml").text
+def test_the_worker_is_told_what_works_here() -> None:
+    found = lines(a_plan(names=False), places.WORKER)
+    assert {"Environment=BANGER_DISK_BACKEND=reflink", "Environment=BANGER_NAMES=false"} <= set(found)
+    config = file(a_plan(names=False), "config.toml").text
+    assert not any(name in config for name in ("disk_backend", "names"))
+
+
+def test_the_name_server_may_listen_on_port_53_and_is_reached_by_guests_alone() -> None:
+    found = lines(a_plan(), places.DNS)
+    assert "CapabilityBoundingSet=CAP_NET_BIND_SERVICE" in found
+    assert "AmbientCapabilities=CAP_NET_BIND_SERVICE" in found
+    assert "CapabilityBoundingSet=" not in found
+    assert "IPAddressAllow=172.16.0.0/24" in found
+    assert not any(line.startswith(("EnvironmentFile", "ReadWritePaths")) for line in found)
+
+
+def test_without_a_dnsmasq_there_is_no_name_server_and_no_user_for_one() -> None:
+    plan = a_plan(names=False)
+    assert places.DNS not in plan.services
+    assert "banger-dns" not in {user.name for user in plan.users}
 
 
 def test_a_restart_of_the_root_worker_signals_nobody_else() -> None:
@@ -138,6 +157,7 @@ def test_every_setting_has_a_reason_and_every_capability_a_use() -> None:
         *hardening.root(writable=(), addresses=("localhost",)),
         *hardening.unprivileged(writable=(), addresses=("localhost",)),
         *hardening.preparation(writable=()),
+        *hardening.name_server(addresses=("localhost",)),
     ):
         assert len(setting.reason) > 3, setting
     assert all(hardening.ROOT_CAPABILITIES.values())
