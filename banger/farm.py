@@ -26,6 +26,7 @@ from banger.contracts.errors import (
     UnavailableError,
     WrongStateError,
 )
+from banger.contracts.inventory import FoundVm
 from banger.contracts.names import new_id
 from banger.contracts.queues import BEGIN, CONTROL, RECONCILE, RESERVE, root_queue, work_queue
 from banger.contracts.spec import VmSpec
@@ -126,8 +127,17 @@ class Farm:
 
     def overlay(self, record: Record) -> Overlay | None:
         """Return how full a VM's system disk is; None where it is no snapshot, or not attached just now."""
-        found = self.records.inventory(record.host)
-        return next((vm.overlay for vm in found.vms if vm.vm_id == record.id), None) if found else None
+        found = self._found(record)
+        return found.overlay if found else None
+
+    def vmm(self, record: Record) -> str | None:
+        """Return what runs a VM, and by which accelerator; None where it does not run, or nobody knows."""
+        found = self._found(record)
+        return f"{found.vmm}, {found.accelerator}" if found and found.vmm and found.alive else None
+
+    def _found(self, record: Record) -> FoundVm | None:
+        inventory = self.records.inventory(record.host)
+        return next((vm for vm in inventory.vms if vm.vm_id == record.id), None) if inventory else None
 
     def timeline(self, ref: str) -> Timeline:
         """Return what happened to a VM, oldest first."""

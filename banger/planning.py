@@ -93,6 +93,10 @@ _DO: dict[str, Callable[[Plan], StageRequest]] = {
         vcpus=p.record.spec.vcpus,
         memory_mib=p.record.spec.memory_mib,
         expires_at=p.record.expires_at,
+        vmm=p.record.spec.vmm,
+        disk_rate_mib_s=p.record.spec.disk_rate_mib_s,
+        disk_ops_s=p.record.spec.disk_ops_s,
+        net_rate_mib_s=p.record.spec.net_rate_mib_s,
     ),
     # A batch's next stage logs in itself, and a login costs a guest under emulation half a second.
     "wait_ready": lambda p: WaitReadyRequest(
@@ -136,12 +140,17 @@ def calls(
     if record.slot:
         plan = Plan(record, slot(record.slot, network, uid_base), job.id, job.params, names)
     steps = []
+    # A guest that was given time to shut down, and did not take it, is asked once more: by its VMM.
+    asked = bool(job.params.get("timeout_s")) and any(row.stage == "guest_shutdown" for row in pipeline.rows)
     for number, row in enumerate(pipeline.rows):
         if row == ("do", "reserve") or (plan is None and row.use != "undo"):
             continue
         if not wanted(row.stage, job):
             continue
-        request = _DO[row.stage](plan) if plan and row.use != "undo" else _undo(row.stage, record, job)
+        if plan and row.use != "undo":
+            request = _DO[row.stage](plan)
+        else:
+            request = _undo(row.stage, record, job, mildly=asked)
         steps.append(
             _call(
                 f"{number:02d}",
@@ -189,10 +198,10 @@ def unwinding_calls(pipeline: Pipeline, record: Record, job: Job) -> list[StageC
     return _ending(steps, State.GONE if vanishes else State.ERROR, release=creating)
 
 
-def _undo(stage: str, record: Record, job: Job) -> StageRequest:
+def _undo(stage: str, record: Record, job: Job, *, mildly: bool = False) -> StageRequest:
     of = {"vm_id": record.id, "generation": record.generation}
     if stage == "launch":
-        return KillRequest(**of, signal=job.params.get("signal", "KILL"))
+        return KillRequest(**of, signal=job.params.get("signal", "TERM" if mildly else "KILL"))
     return UndoRequest(**of)
 
 

@@ -28,6 +28,7 @@ from banger.contracts.errors import InvalidInputError, UnavailableError
 from banger.contracts.file_sync import SyncEntry
 from banger.contracts.names import HostName, HostPaths
 from banger.contracts.redis_url import ca_url, check_redis_address, check_redis_url, names_user, user_url
+from banger.contracts.vmm import WantedVmm
 
 SYSTEM_FILE = Path("/etc/banger/config.toml")
 
@@ -71,6 +72,9 @@ class Settings(BaseSettings):
     uid_base: Annotated[int, Field(ge=10_000, le=2_000_000_000)] = 300_000
     disk_backend: Literal["auto", "reflink", "copy", "dm-snapshot"] = "auto"
     accelerator: Literal["auto", "kvm", "tcg"] = "auto"
+    vmm: WantedVmm = "auto"
+    firecracker: Path = Path("/usr/local/bin/firecracker")
+    jailer: Path = Path("/usr/local/bin/jailer")
     serial_log_mib: Annotated[int, Field(ge=1, le=1024)] = 8
 
     image: str = "micro"

@@ -27,8 +27,9 @@ class Stock:
         if time.monotonic() >= self._due:
             self._look()
         at, living = time.time(), processes.living(self._host.policy)
+        told = {"vm_id", "generation", "slot", "vmm", "accelerator"}
         vms = [
-            FoundVm(**entry.model_dump(include={"vm_id", "generation", "slot"}), alive=entry.slot in living)
+            FoundVm(**entry.model_dump(include=told), alive=entry.slot in living)
             for entry in self._host.registry.entries()
         ]
         self._known |= {vm.vm_id: vm.slot for vm in vms}

@@ -46,6 +46,23 @@ Autostart = Annotated[
     bool | None,
     typer.Option("--autostart/--no-autostart", help="Boot it again when its host was rebooted while it ran."),
 ]
+Vmm = Annotated[
+    str | None,
+    typer.Option("--vmm", metavar="VMM", help="What runs it: auto (its host decides), qemu or firecracker."),
+]
+DiskRate = Annotated[
+    str | None,
+    typer.Option("--disk-rate", metavar="SIZE", help="What each disk moves a second at most, such as 50MiB."),
+]
+DiskOps = Annotated[
+    int | None, typer.Option("--disk-ops", metavar="N", help="Operations of each disk a second at most.")
+]
+NetRate = Annotated[
+    str | None,
+    typer.Option(
+        "--net-rate", metavar="SIZE", help="What it sends, and receives, a second at most (Firecracker only)."
+    ),
+]
 Host = Annotated[
     str | None,
     typer.Option(
@@ -81,6 +98,10 @@ def wanted(
     label: list[str] | None,
     host: str | None,
     autostart: bool | None = None,
+    vmm: str | None = None,
+    disk_rate: str | None = None,
+    disk_ops: int | None = None,
+    net_rate: str | None = None,
 ) -> dict[str, Any]:
     """Return the options of a new VM in the words of ``Farm.spec``; None where the default is wanted."""
     return {
@@ -94,6 +115,10 @@ def wanted(
         "labels": parse_labels(label),
         "host": host,
         "autostart": autostart,
+        "vmm": vmm,
+        "disk_rate_mib_s": size(disk_rate, "disk rate"),
+        "disk_ops_s": disk_ops,
+        "net_rate_mib_s": size(net_rate, "net rate"),
     }
 
 

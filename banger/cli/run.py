@@ -41,6 +41,7 @@ def run(
     ttl: options.Ttl = None,
     label: options.Label = None,
     host: options.Host = None,
+    vmm: options.Vmm = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> int:
@@ -70,6 +71,7 @@ def run(
         ttl=ttl,
         label=label,
         host=host,
+        vmm=vmm,
     )
     timeout_s = options.duration(timeout) or _TIMEOUT_S
     spec = farm.run_spec(name, keep=keep, **asked)
@@ -79,15 +81,8 @@ def run(
     if outcome.exit_code is None:
         raise InternalError("the command ended without an exit code")
     if as_json:
-        print_json(
-            {
-                "id": submission.vm_id,
-                "name": spec.name,
-                "job": submission.job,
-                "state": outcome.state,
-                "exit_code": outcome.exit_code,
-            }
-        )
+        told = {"id": submission.vm_id, "name": spec.name, "job": submission.job}
+        print_json(told | {"state": outcome.state, "exit_code": outcome.exit_code})
     elif keep:
         typer.echo(f"banger: VM {spec.name} stays; `banger vm delete {spec.name}` removes it", err=True)
     return outcome.exit_code

@@ -32,6 +32,10 @@ def create(
     ttl: options.Ttl = None,
     label: options.Label = None,
     host: options.Host = None,
+    vmm: options.Vmm = None,
+    disk_rate: options.DiskRate = None,
+    disk_ops: options.DiskOps = None,
+    net_rate: options.NetRate = None,
     autostart: options.Autostart = None,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait for the end, or only for the job's acceptance.")
@@ -48,6 +52,7 @@ def create(
       banger vm create dev
       banger vm create web --image debian --memory 1GiB --nat --label team=web
       banger vm create ci-7 --ttl 2h --no-wait --json
+      banger vm create slow --vmm firecracker --disk-rate 50MiB --net-rate 10MiB
     """
     farm, watch = session_of(ctx).farm, Stopwatch()
     asked = options.wanted(
@@ -60,6 +65,10 @@ def create(
         ttl=ttl,
         label=label,
         host=host,
+        vmm=vmm,
+        disk_rate=disk_rate,
+        disk_ops=disk_ops,
+        net_rate=net_rate,
         autostart=autostart,
     )
     submission = farm.submit_create(farm.spec(name, **asked), start=start)

@@ -17,6 +17,7 @@ from banger.contracts.states import State
 
 if TYPE_CHECKING:
     from banger.contracts.dm_snapshot import Overlay
+    from banger.contracts.spec import VmSpec
     from banger.records import Record
 
 _HEADING = ("NAME", "ID", "STATE", "HOST", "IMAGE", "VCPUS", "MEMORY", "ADDRESS", "AGE", "LABELS")
@@ -72,15 +73,15 @@ def show(
     """
     session = session_of(ctx)
     record = session.farm.show(name)
-    overlay = session.farm.overlay(record)
+    overlay, vmm = session.farm.overlay(record), session.farm.vmm(record)
     events = session.farm.timeline(record.id) if timeline else []
     if as_json:
-        more: dict[str, Any] = {"overlay": overlay.model_dump(mode="json") if overlay else None}
+        more: dict[str, Any] = {"overlay": overlay.model_dump(mode="json") if overlay else None, "vmm": vmm}
         if timeline:
             more["timeline"] = [event.model_dump(mode="json") for event in events]
         print_json(record.model_dump(mode="json") | more)
         return 0
-    typer.echo(pairs(_facts(record, session, overlay)))
+    typer.echo(pairs(_facts(record, session, overlay, vmm)))
     if timeline:
         typer.echo(f"\n{timeline_text(events)}")
     return 0
@@ -107,7 +108,9 @@ def _cells(record: Record) -> tuple[object, ...]:
     )
 
 
-def _facts(record: Record, session: Session, overlay: Overlay | None) -> list[tuple[str, object]]:
+def _facts(
+    record: Record, session: Session, overlay: Overlay | None, vmm: str | None
+) -> list[tuple[str, object]]:
     spec = record.spec
     used = f", {overlay}" if overlay else ""
     facts: list[tuple[str, object]] = [
@@ -118,6 +121,7 @@ def _facts(record: Record, session: Session, overlay: Overlay | None) -> list[tu
         ("Address", record.address or ""),
         ("Image", f"{spec.image} ({record.image})"),
         ("Kernel", record.kernel),
+        ("VMM", vmm or f"{spec.vmm}, when it runs"),
         ("vCPUs", spec.vcpus),
         ("Memory", format_mib(spec.memory_mib)),
         ("Work disk", format_mib(spec.disk_mib)),
@@ -128,6 +132,8 @@ def _facts(record: Record, session: Session, overlay: Overlay | None) -> list[tu
         ("Created", _when(record.created_at)),
         ("Starts", record.generation),
     ]
+    if rates := _rates(record.spec):
+        facts.append(("Limits", rates))
     if record.expires_at is not None:
         left = format_duration(record.expires_at - time.time())
         facts.append(("Expires", f"{_when(record.expires_at)} (in {left})"))
@@ -149,6 +155,14 @@ def _way_out(record: Record) -> str:
     """Return what can be done about a VM in error whose error does not say."""
     again = f"`banger vm start {record.name}` tries again, " if record.slot is not None else ""
     return f"{again}`banger vm delete {record.name}` removes it."
+
+
+def _rates(spec: VmSpec) -> str:
+    """Return what is limited a second, empty where nothing is."""
+    disk = [] if spec.disk_rate_mib_s is None else [f"{format_mib(spec.disk_rate_mib_s)}/s"]
+    disk += [] if spec.disk_ops_s is None else [f"{spec.disk_ops_s} operations/s"]
+    network = [] if spec.net_rate_mib_s is None else [f"network {format_mib(spec.net_rate_mib_s)}/s"]
+    return "; ".join([*([f"each disk {', '.join(disk)}"] if disk else []), *network])
 
 
 def _labels(record: Record) -> str:

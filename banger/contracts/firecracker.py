@@ -45,7 +45,7 @@ def _unreserved(arguments: str) -> str:
     return arguments
 
 
-Absolute = Annotated[str, StringConstraints(pattern=r"^(/[a-z0-9._-]+)+$", max_length=100)]
+Absolute = Annotated[str, StringConstraints(pattern=r"^(/[a-z0-9][a-z0-9._-]*)+$", max_length=100)]
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,64}$")]
 
 

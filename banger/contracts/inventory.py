@@ -13,9 +13,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from banger.contracts.accelerator import Accelerator
 from banger.contracts.dm_snapshot import Overlay
 from banger.contracts.names import TAP_PREFIX, VmId, dm_name, is_id, link_alias, tap_name, unit_name
 from banger.contracts.requests import Frozen
+from banger.contracts.vmm import Vmm
 
 INVENTORY_TTL_S = 15  # one that is there is fresh
 MOST_STRANGE = 500  # strays that are told, and foreign objects
@@ -50,7 +52,8 @@ class Found(Frozen):
 class FoundVm(Frozen):
     """A VM in root's registry. ``alive``: a process of its uid lives; ``has``: kinds of which it has any.
 
-    ``overlay`` is how full its system disk is, None where that is no snapshot, or not attached.
+    ``overlay`` is how full its system disk is, None where that is no snapshot, or not attached. ``vmm`` and
+    ``accelerator`` are of its last launch that was not undone.
     """
 
     vm_id: VmId
@@ -59,6 +62,8 @@ class FoundVm(Frozen):
     alive: bool
     has: tuple[Kind, ...] = ()
     overlay: Overlay | None = None
+    vmm: Vmm | None = None
+    accelerator: Accelerator | None = None
 
 
 class Inventory(Frozen):

@@ -8,7 +8,8 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, StringConstraints
 
 from banger.contracts.names import VmName
-from banger.contracts.requests import Frozen, SizeMib
+from banger.contracts.requests import Frozen, RateMib, RateOps, SizeMib
+from banger.contracts.vmm import WantedVmm
 
 
 def _label_key(text: str) -> str:
@@ -30,7 +31,8 @@ LabelValue = Annotated[str, AfterValidator(_label_value)]
 class VmSpec(Frozen):
     """A VM as it was asked for. Sizes in MiB; ``image`` is a name or an id; ``ttl_s`` counts from now.
 
-    ``autostart``: when its host was rebooted while it ran, it is booted again.
+    ``autostart``: when its host was rebooted while it ran, it is booted again. ``vmm``: what runs it; auto
+    leaves that to its host. Rates are limits a second, of each disk and of the network in each direction.
     """
 
     name: VmName
@@ -47,3 +49,7 @@ class VmSpec(Frozen):
     labels: dict[LabelKey, LabelValue] = {}
     ephemeral: bool = False
     autostart: bool = False
+    vmm: WantedVmm = "auto"
+    disk_rate_mib_s: RateMib | None = None
+    disk_ops_s: RateOps | None = None
+    net_rate_mib_s: RateMib | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from banger.contracts.vmm import obstacle
 from banger.doctor.facts import OPTIONAL_TOOLS, TOOLS, Facts, Tool
 from banger.doctor.report import Check, fail, ok, warn
 from banger.name_server import DOMAIN, OLDEST, PORT
@@ -21,7 +22,14 @@ def examine(facts: Facts) -> list[Check]:
         *(tool_check(tool, facts) for tool in TOOLS),
         *(tun(facts), bridge(facts), nftables(facts), loop(facts)),
         *(worker_user(facts), owner(facts), cgroup(facts), vm_uids(facts), state_directory(facts)),
-        *(reflink(facts), snapshot_target(facts), disk_backend(facts), vmm(facts), accelerator(facts)),
+        *(
+            reflink(facts),
+            snapshot_target(facts),
+            disk_backend(facts),
+            firecracker(facts),
+            vmm(facts),
+            accelerator(facts),
+        ),
         *(images(facts), names(facts), *installation(facts), *sealing(facts), redis(facts)),
         *(
             ()
@@ -184,12 +192,38 @@ def disk_backend(facts: Facts) -> Check:
     return warn(name, "copy, since neither dm-snapshot nor reflink works", meaning, remedy)
 
 
+def firecracker(facts: Facts) -> Check:
+    """Are Firecracker and its jailer there, of one version, and nobody's but root's to write?"""
+    name, pair = "Firecracker", facts.pair
+    meaning = "with its jailer it runs VMs where KVM works; without, QEMU does"
+    if not pair.problem:
+        return ok(name, f"{pair.version}, and its jailer", meaning)
+    remedy = f"Install both of one release as {pair.places}: chown root:root, chmod 755; or set vmm to qemu."
+    if facts.wanted_vmm == "firecracker":
+        return fail(name, pair.problem, meaning, remedy)
+    if not pair.there:
+        return ok(name, "not installed", meaning)
+    return warn(name, pair.problem, meaning, remedy)
+
+
 def vmm(facts: Facts) -> Check:
     """Which program would run a new VM, and why?"""
-    meaning = "the VMM runs a VM, under a user id of the VM's own"
-    if facts.tools.get("qemu-system-x86_64") is None:
-        return fail("VMM", "none: QEMU is not installed", meaning, "apt-get install qemu-system-x86")
-    return ok("VMM", "qemu (machine type microvm), the one driver that there is", meaning)
+    name, meaning = "VMM", "the VMM runs a VM, under a user id of the VM's own"
+    qemu, wanted = facts.tools.get("qemu-system-x86_64") is not None, facts.wanted_vmm
+    proven = facts.kvm.device and facts.kvm.for_others and bool(facts.kvm.verdict and facts.kvm.verdict[0])
+    kvm = facts.wanted_accelerator == "kvm" or (facts.wanted_accelerator == "auto" and proven)
+    why_not = obstacle("kvm" if kvm else "tcg", 1, facts.pair.problem)
+    configured = "" if wanted == "auto" else ", as configured"
+    if wanted == "firecracker" and why_not:
+        return fail(
+            name, f"none: firecracker{configured}, but {why_not}", meaning, "Set vmm to auto or qemu."
+        )
+    if wanted != "qemu" and not why_not:
+        return ok(name, f"firecracker{configured or ', since KVM and the pair work'}", meaning)
+    if not qemu:
+        return fail(name, "none: QEMU is not installed", meaning, "apt-get install qemu-system-x86")
+    reason = configured or f"; not firecracker: {why_not}"
+    return ok(name, f"qemu (machine type microvm){reason}", meaning)
 
 
 def accelerator(facts: Facts) -> Check:

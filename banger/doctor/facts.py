@@ -64,6 +64,19 @@ class KvmFacts(NamedTuple):
     verdict: tuple[bool, str] | None
 
 
+class PairFacts(NamedTuple):
+    """Firecracker and its jailer: where they are to be, what they are, and what is wrong with that.
+
+    ``version`` is empty where they cannot be used, and ``problem`` where they can; ``there`` says whether
+    either of them is installed at all.
+    """
+
+    places: str
+    there: bool
+    version: str = ""
+    problem: str = ""
+
+
 class DiskFacts(NamedTuple):
     """The state directory's file system. ``reflink`` is None where this user may not try it."""
 
@@ -130,6 +143,8 @@ class Facts(NamedTuple):
     served: dict[str, bool]
     wanted_backend: str
     wanted_accelerator: str
+    wanted_vmm: str
+    pair: PairFacts
     own_redis: bool
     trouble: tuple[str, ...] = ()
     sealing: str | None = None

@@ -36,6 +36,7 @@ from banger.doctor.facts import (
     RedisFacts,
     Tool,
 )
+from banger.doctor.firecracker import pair
 from banger.doctor.ownership import ask_owner
 from banger.embedded.account import worker_account
 from banger.embedded.paths import farm_paths
@@ -84,6 +85,8 @@ def gather(settings: Settings) -> Facts:
         trouble=trouble,
         wanted_backend=settings.disk_backend,
         wanted_accelerator=settings.accelerator,
+        wanted_vmm=settings.vmm,
+        pair=pair(settings),
         own_redis=settings.redis_url is None,
         sealing=_sealing(settings) if root else None,
         damaged_aof=_damaged_aof(settings) if root else None,

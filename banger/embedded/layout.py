@@ -95,6 +95,9 @@ def policy(settings: Settings, keys: Sequence[TicketKey]) -> Policy:
         uid_base=settings.uid_base,
         worker_user=settings.worker_user,
         accelerator=settings.accelerator,
+        vmm=settings.vmm,
+        firecracker=settings.firecracker,
+        jailer=settings.jailer,
         serial_log_mib=settings.serial_log_mib,
         # More than this machine has is never right, whoever asks.
         max_host_memory_mib=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,

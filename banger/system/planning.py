@@ -19,7 +19,7 @@ from banger.system.units import DNS_USER, FLOWER_USER, REDIS_USER, environment_t
 HOST_SETTINGS = (
     *("host", "owner", "state_dir", "run_dir", "worker_user", "redis_port", "flower_port", "network"),
     *("names", "uid_base", "redis_ca", "disk_backend", "accelerator", "serial_log_mib"),
-    "worker_threads",
+    *("worker_threads", "vmm", "firecracker", "jailer"),
 )
 
 

@@ -10,6 +10,7 @@ has ended, however it, we, or the host did; no jailer finds an older jail; what 
 
 from __future__ import annotations
 
+import _socket  # what calls in socket, all of which takes longer to import
 import ctypes
 import marshal
 import os
@@ -109,10 +110,23 @@ def await_vmm(jail: dict[str, Any]) -> tuple[int, int]:
             vmm = opened_vmm(jail)
         elif select.select([vmm[1]], [], [], 0)[0]:
             sys.exit("Firecracker ended at once")
-        elif os.path.exists(f"{jail['root']}/run/firecracker.socket"):  # noqa: PTH110
+        elif listens(f"{jail['root']}/run"):
             return vmm
         time.sleep(POLL_S)
     sys.exit(f"Firecracker did not listen within {jail['deadline_s']:g} s")
+
+
+def listens(directory: str) -> bool:
+    """Tell whether Firecracker takes connections: its socket has a name before. Nothing is read from it."""
+    os.chdir(directory)  # the name of a socket is short
+    line = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        line.connect("firecracker.socket")
+    except (FileNotFoundError, ConnectionRefusedError):
+        return False
+    finally:
+        line.close()
+    return True
 
 
 def opened_vmm(jail: dict[str, Any]) -> tuple[int, int] | None:

@@ -72,6 +72,12 @@ def test_the_vmm_runs_as_its_uid_without_privileges_and_outside_the_workers_sess
     eventually(lambda: GREETING in log_of(host))
 
 
+def test_a_vmm_whose_disks_are_throttled_runs(host):
+    slow = request().model_copy(update={"disk_rate_mib_s": 10, "disk_ops_s": 100})
+    launch.do(slow, host)
+    eventually(lambda: GREETING in log_of(host))
+
+
 def test_the_keeper_has_no_privileges_and_holds_nothing_but_the_log(host):
     launch.do(request(), host)
 

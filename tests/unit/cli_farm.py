@@ -91,6 +91,7 @@ class PlayedFarm(Farm):
         self.known_hosts: list[HostInfo] = []
         self.past: list[Event] = []
         self.overlays: dict[str, Overlay] = {}
+        self.vmms: dict[str, str] = {}
         self.asked: list[tuple[Any, ...]] = []
         self.errors: dict[str, BangerError] = {}
         self.submission = PlayedSubmission()
@@ -114,6 +115,9 @@ class PlayedFarm(Farm):
 
     def overlay(self, record: Record) -> Overlay | None:
         return self.overlays.get(record.id)
+
+    def vmm(self, record: Record) -> str | None:
+        return self.vmms.get(record.id)
 
     def timeline(self, ref: str) -> list[Event]:  # type: ignore[valid-type]
         return self.past

@@ -77,6 +77,16 @@ def test_show_tells_how_full_a_system_disk_is(made: Session, capsys: pytest.Capt
     assert json.loads(capsys.readouterr().out)["overlay"] == {"percent": 81.25, "state": "ok"}
 
 
+def test_show_tells_what_runs_a_vm(made: Session, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["vm", "show", "web"], made) == 0
+    assert "VMM:         auto, when it runs\n" in capsys.readouterr().out
+    _farm(made).vmms[VM] = "firecracker, kvm"
+    assert main(["vm", "show", "web"], made) == 0
+    assert "VMM:         firecracker, kvm\n" in capsys.readouterr().out
+    assert main(["vm", "show", "web", "--json"], made) == 0
+    assert json.loads(capsys.readouterr().out)["vmm"] == "firecracker, kvm"
+
+
 def test_a_timeline_tells_of_a_disk_that_fills_on_its_own(
     made: Session, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -65,6 +65,13 @@ def test_a_vm_is_booted_again_after_a_reboot_where_that_is_asked_for(
     assert farm.asked == [("create", spec(autostart=autostart), True)]
 
 
+def test_a_vm_may_ask_for_its_vmm_and_for_limits(made: Session, farm: PlayedFarm) -> None:
+    words = ["--vmm", "firecracker", "--disk-rate", "50MiB", "--disk-ops", "1000", "--net-rate", "1GiB"]
+    assert main(["vm", "create", "dev", *words], made) == 0
+    limits = {"disk_rate_mib_s": 50, "disk_ops_s": 1000, "net_rate_mib_s": 1024}
+    assert farm.asked == [("create", spec(vmm="firecracker", **limits), True)]
+
+
 def test_create_fills_in_what_is_configured(made: Session, farm: PlayedFarm) -> None:
     assert main(["vm", "create", "dev"], made) == 0
     assert farm.asked == [("create", spec(), True)]
@@ -83,6 +90,9 @@ def test_create_fills_in_what_is_configured(made: Session, farm: PlayedFarm) -> 
         (["dev", "--label", "a=b c"], "labels.a: a label's value is up to 63 of"),
         (["dev", "--label", "-a=b"], "a label's key is 1 to 63 of"),
         (["dev", "--ttl", "soon"], "ttl 'soon' is not a time"),
+        (["dev", "--vmm", "xen"], "vmm: should be 'auto', 'qemu' or 'firecracker'"),
+        (["dev", "--disk-ops", "0"], "disk_ops_s: should be greater than or equal to 1"),
+        (["dev", "--net-rate", "fast"], "net rate 'fast' is not a size"),
         (["dev", "--vcpus", "0"], "vcpus: should be greater than or equal to 1"),
     ],
 )

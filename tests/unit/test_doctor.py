@@ -15,7 +15,7 @@ from banger import disk_backend
 from banger.cli import main
 from banger.contracts.errors import InvalidInputError
 from banger.doctor import Check, Facts, examine, gather, gathering, vm_uids
-from banger.doctor.facts import TOOLS, DiskFacts, KvmFacts, NamesFacts, OwnerFacts, RedisFacts
+from banger.doctor.facts import TOOLS, DiskFacts, KvmFacts, NamesFacts, OwnerFacts, PairFacts, RedisFacts
 from banger.settings import Settings
 from banger.shell import Completed
 
@@ -40,6 +40,8 @@ HEALTHY = Facts(
     served={"banger.control": True, "banger.work.here": True, "banger.root.here": True},
     wanted_backend="auto",
     wanted_accelerator="auto",
+    wanted_vmm="auto",
+    pair=PairFacts("/f and /j", there=True, version="1.16.1"),
     own_redis=True,
 )
 
@@ -146,11 +148,6 @@ def test_a_missing_tool_fails_only_what_needs_it(tool: str, status: str) -> None
     assert check.remedy.startswith("apt-get install ")
 
 
-def test_without_qemu_there_is_no_vmm() -> None:
-    assert _check("VMM").found.startswith("qemu")
-    assert _check("VMM", tools=HEALTHY.tools | {"qemu-system-x86_64": None}).status == "fail"
-
-
 def test_with_a_redis_of_ones_own_none_has_to_be_installed() -> None:
     assert (
         _check("redis-server", tools=HEALTHY.tools | {"redis-server": None}, own_redis=False).status == "warn"
@@ -195,6 +192,47 @@ def test_the_accelerator_is_told_with_its_reason(kvm: KvmFacts, status: str, fou
 
 def test_a_configured_accelerator_needs_no_reason() -> None:
     assert _check("accelerator", wanted_accelerator="tcg").found == "tcg, as configured"
+
+
+ABSENT = PairFacts("/f and /j", there=False, problem="there is no /f")
+STRANGE = PairFacts("/f and /j", there=True, problem="Firecracker is of version 1, its jailer of 2")
+NO_KVM = KvmFacts(True, True, (False, "the probe hung"))
+NO_QEMU = {tool.name: None if tool.name == "qemu-system-x86_64" else "1.0" for tool in TOOLS}
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "found"),
+    [
+        ({}, "ok", "firecracker, since KVM and the pair work"),
+        ({"tools": NO_QEMU}, "ok", "firecracker, since KVM and the pair work"),
+        ({"pair": ABSENT}, "ok", "qemu (machine type microvm); not firecracker: there is no /f"),
+        ({"kvm": NO_KVM}, "ok", "qemu (machine type microvm); not firecracker: it needs KVM"),
+        ({"wanted_accelerator": "tcg"}, "ok", "qemu (machine type microvm); not firecracker: it needs KVM"),
+        ({"wanted_vmm": "qemu"}, "ok", "qemu (machine type microvm), as configured"),
+        ({"wanted_vmm": "firecracker"}, "ok", "firecracker, as configured"),
+        ({"wanted_vmm": "firecracker", "pair": ABSENT}, "fail", "none: firecracker, as configured, but"),
+        ({"tools": NO_QEMU, "pair": ABSENT}, "fail", "none: QEMU is not installed"),
+    ],
+)
+def test_the_vmm_is_told_with_its_reason(changes: dict[str, Any], status: str, found: str) -> None:
+    check = _check("VMM", **changes)
+    assert check.status == status
+    assert check.found.startswith(found)
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "found"),
+    [
+        ({}, "ok", "1.16.1, and its jailer"),
+        ({"pair": ABSENT}, "ok", "not installed"),
+        ({"pair": STRANGE}, "warn", "Firecracker is of version 1, its jailer of 2"),
+        ({"pair": STRANGE, "wanted_vmm": "firecracker"}, "fail", "Firecracker is of version 1"),
+    ],
+)
+def test_a_pair_that_is_none_is_found_beforehand(changes: dict[str, Any], status: str, found: str) -> None:
+    check = _check("Firecracker", **changes)
+    assert check.status == status
+    assert check.found.startswith(found)
 
 
 def test_an_unreachable_redis_is_one_check_and_not_four() -> None:

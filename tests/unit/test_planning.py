@@ -11,6 +11,7 @@ from banger.pipelines import (
     CREATE,
     CREATE_STOPPED,
     DELETE,
+    KILL,
     PIPELINES,
     RESTART,
     RUN,
@@ -98,6 +99,22 @@ def test_every_undo_needs_only_the_id(pipeline: Pipeline) -> None:
     for call in unwinding_calls(pipeline, record(), job(pipeline)) if pipeline.unwinding else []:
         assert isinstance(call.parse_request(), UndoRequest)
         assert set(call.request) <= {"vm_id", "generation", "signal"}
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "params", "signal"),
+    [
+        (STOP, {"timeout_s": 20}, "TERM"),
+        (STOP, {"timeout_s": 0}, "KILL"),
+        (RESTART, {"timeout_s": 20}, "TERM"),
+        (DELETE, {"timeout_s": 0}, "KILL"),
+        (KILL, {"signal": "INT"}, "INT"),
+        (RUN, PARAMS, "KILL"),  # its time is the command's
+    ],
+)
+def test_a_guest_that_was_given_time_is_asked_once_more_by_its_vmm(pipeline, params, signal) -> None:
+    (kill,) = [one for one in steps(pipeline, params) if (one.stage, one.direction) == ("launch", "undo")]
+    assert kill.request["signal"] == signal
 
 
 def test_unwinding_create_undoes_every_row_the_last_one_first() -> None:

@@ -103,6 +103,15 @@ def test_boot_arguments_are_ours_and_set_no_address():
     assert not any(argument.startswith("ip=") for argument in arguments)
 
 
+def test_each_disk_is_throttled_where_that_is_asked_for():
+    words = argv(machine(disk_rate_mib_s=50, disk_ops_s=1000))
+    for index in (0, 1):
+        assert f"throttle-group,id=limit{index},x-bps-total=52428800,x-iops-total=1000" in words
+        assert f"driver=throttle,node-name=slow{index},throttle-group=limit{index},file=disk{index}" in words
+        assert f"virtio-blk-device,drive=slow{index},serial=disk{index}" in words
+    assert not any("throttle" in word for word in argv(machine()))
+
+
 def test_an_emulated_guest_is_told_its_clocks_frequency():
     assert "tsc_early_khz=2596144" in boot_arguments(machine()).split()
 

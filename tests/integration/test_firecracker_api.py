@@ -1,0 +1,177 @@
+"""The keeper's side of Firecracker's API, against a process that refuses what Firecracker refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fake_firecracker
+import pytest
+from netns import private_network
+from vmm_host import eventually, request
+
+from banger.contracts import firecracker
+from banger.contracts.firecracker import sequence
+from banger.keeper import keeper
+
+pytestmark = pytest.mark.integration
+
+Ask = Callable[..., None]
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory with what a jail has in it; the names are those of the jail, less the leading slash."""
+    with private_network(), tempfile.TemporaryDirectory(dir="/var/tmp", prefix="banger-test-api-") as made:
+        here = Path(made)
+        subprocess.run(["ip", "tuntap", "add", "bgr-x", "mode", "tap", "vnet_hdr"], check=True)
+        (here / "kernel").write_text("say hello\n")
+        for name in ("initrd", "vda", "vdb"):
+            (here / name).touch()
+        (here / "run").mkdir()
+        for name in ("console", "metrics"):
+            os.mkfifo(here / name)
+        yield here
+
+
+@pytest.fixture
+def ask(place: Path) -> Iterator[Ask]:
+    """Send a request as the keeper does; paths are those of the place."""
+    readers = [os.open(place / name, os.O_RDONLY | os.O_NONBLOCK) for name in ("console", "metrics")]
+    path = place / "run" / keeper.API_SOCKET
+    vmm = subprocess.Popen([sys.executable, "-IS", fake_firecracker.__file__, "--api-sock", str(path)])
+    directory, home = os.open(place / "run", os.O_PATH | os.O_DIRECTORY), Path.cwd()
+
+    def send(where: str, body: Any, method: str = "PUT") -> None:
+        text = body if isinstance(body, bytes) else json.dumps(body).encode()
+        for name in ("kernel", "initrd", "vda", "vdb", "console", "metrics", "run/vsock.socket"):
+            text = text.replace(f'"/{name}"'.encode(), f'"{place}/{name}"'.encode())
+        try:
+            keeper.request(directory, method, where, text)
+        finally:
+            os.chdir(home)
+
+    try:
+        eventually(lambda: listens(path))
+        yield send
+    finally:
+        vmm.kill()
+        vmm.wait()
+        for fd in (*readers, directory):
+            os.close(fd)
+
+
+def whole(**changes: Any) -> tuple[firecracker.Request, ...]:
+    wanted = request().model_copy(update=changes)
+    return sequence(wanted, "bgr-x", "02:fc:ac:10:00:07", 8, 2)
+
+
+def configure(ask: Ask, *, but: str = "") -> None:
+    for one in whole()[:-1]:
+        if one.path != but:
+            ask(one.path, one.body)
+
+
+def start(ask: Ask) -> None:
+    configure(ask)
+    ask("/actions", whole()[-1].body)
+
+
+def test_the_whole_sequence_is_taken(ask, place):
+    for one in whole(disk_rate_mib_s=1, disk_ops_s=1, net_rate_mib_s=1):
+        ask(one.path, one.body)
+
+
+@pytest.mark.parametrize("path", [one.path for one in whole()])
+def test_nothing_is_changed_after_the_start(ask, path):
+    start(ask)
+    body = next(one.body for one in whole() if one.path == path)
+    with pytest.raises(OSError, match="not supported after starting"):
+        ask(path, body)
+
+
+@pytest.mark.parametrize(
+    ("path", "missing"),
+    [
+        ("/boot-source", "kernel"),
+        ("/boot-source", "initrd"),
+        ("/drives/vda", "vda"),
+        ("/logger", "console"),
+    ],
+)
+def test_what_is_not_in_the_jail_is_refused(ask, place, path, missing):
+    (place / missing).unlink()
+    if missing == "console":
+        os.mkfifo(place / missing)  # one that nobody reads
+    with pytest.raises(OSError, match="No such"):
+        ask(path, next(one.body for one in whole() if one.path == path))
+
+
+def test_a_start_without_a_kernel_is_refused(ask):
+    configure(ask, but="/boot-source")
+    with pytest.raises(OSError, match="without kernel"):
+        ask("/actions", whole()[-1].body)
+
+
+def test_keys_before_the_start_are_refused(ask):
+    with pytest.raises(OSError, match="not supported before starting"):
+        ask("/actions", firecracker.ctrl_alt_del().body)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "method", "why"),
+    [
+        ("/logger", {"colour": "red"}, "PUT", "unknown field"),
+        (
+            "/drives/vdc",
+            {"drive_id": "vda", "is_root_device": False, "path_on_host": "/vda"},
+            "PUT",
+            "not match",
+        ),
+        ("/drives/vdz", {"drive_id": "vdz"}, "PATCH", "not supported before starting"),
+        ("/machine-config", {"vcpu_count": 33, "mem_size_mib": 64}, "PUT", "invalid"),
+        ("/machine-config", {"vcpu_count": 1}, "PUT", "missing field"),
+        ("/nothing", {}, "PUT", "Invalid request"),
+        ("/logger", b"{", "PUT", "400"),
+        ("/logger", b" " * (firecracker.MAX_BODY_BYTES + 1), "PUT", "413"),
+    ],
+)
+def test_what_firecracker_refuses_is_told_in_its_words(ask, path, body, method, why):
+    with pytest.raises(OSError, match=why):
+        ask(path, body, method)
+
+
+def test_a_drive_that_is_unknown_is_not_changed(ask):
+    start(ask)
+    with pytest.raises(OSError, match="unknown drive vdz"):
+        ask("/drives/vdz", {"drive_id": "vdz"}, "PATCH")
+
+
+def test_one_that_hangs_up_has_not_answered(place):
+    directory, home = os.open(place / "run", os.O_PATH | os.O_DIRECTORY), Path.cwd()
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(place / "run" / keeper.API_SOCKET))
+    listener.listen()
+    hanging_up = threading.Thread(target=lambda: listener.accept()[0].close())
+    hanging_up.start()
+    try:
+        with pytest.raises(OSError, match=r"hung up|reset|Broken pipe"):
+            keeper.request(directory, "PUT", "/logger", b"{}")
+    finally:
+        hanging_up.join()
+        listener.close()
+        os.chdir(home)
+        os.close(directory)
+
+
+def listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
+        return line.connect_ex(str(path)) == 0
