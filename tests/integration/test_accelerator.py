@@ -22,7 +22,7 @@ from root_worker.ops.accelerator import choose_accelerator
 pytestmark = pytest.mark.integration
 
 KVM_GROUP = 12345
-SPEAKS = "echo Linux version 6.12"
+SPEAKS = "echo Kernel panic"
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def settings(host: RootHost) -> Settings:
 
 @pytest.fixture
 def fake_qemu(monkeypatch) -> Iterator[Callable[[str], Path]]:
-    """Put a script in QEMU's place; each start of it adds a line to the file that is returned."""
+    """Put a script in QEMU's place; each boot of it adds a line to the file that is returned."""
     directory = Path("/var/tmp") / f"banger-fake-qemu-{os.getpid()}"
     directory.mkdir(mode=0o755)
     starts = directory / "starts"
@@ -64,7 +64,7 @@ def fake_qemu(monkeypatch) -> Iterator[Callable[[str], Path]]:
         starts.touch()
         starts.chmod(0o666)
         script = directory / "qemu"
-        script.write_text(f"#!/bin/sh\nid >> {starts}\n{body}\n")
+        script.write_text(f"#!/bin/sh\n[ $1 != --version ] || exit 0\nid >> {starts}\n{body}\n")
         script.chmod(0o755)
         monkeypatch.setattr(qemu, "BINARY", script)
         return starts
@@ -75,7 +75,7 @@ def fake_qemu(monkeypatch) -> Iterator[Callable[[str], Path]]:
     directory.rmdir()
 
 
-def test_a_boot_that_speaks_and_ends_proves_kvm(host, settings, fake_qemu):
+def test_a_boot_that_panics_and_ends_proves_kvm(host, settings, fake_qemu):
     starts = fake_qemu(SPEAKS)
     assert choose_accelerator(host) == ("tcg", ()), "nothing is proven yet"
     probe(settings)
@@ -92,11 +92,19 @@ def test_the_probe_is_given_a_kernel_that_it_can_read(settings, fake_qemu):
 
 def test_a_boot_that_hangs_means_emulation(host, settings, fake_qemu, monkeypatch):
     monkeypatch.setattr(banger.accelerator, "PROBE_DEADLINE_S", 0.2)
+    monkeypatch.setattr(banger.accelerator, "PATIENCE", 0)
     fake_qemu("exec sleep 60")
     started = time.monotonic()
     assert "did not end" in probe(settings).reason
     assert time.monotonic() - started < 2
     assert choose_accelerator(host).accelerator == "tcg"
+
+
+def test_a_host_that_is_slow_itself_gets_the_time_that_it_needs(settings, fake_qemu, monkeypatch):
+    monkeypatch.setattr(banger.accelerator, "PROBE_DEADLINE_S", 0.1)
+    monkeypatch.setattr(banger.accelerator, "PATIENCE", 10_000)
+    fake_qemu(f"sleep 0.5; {SPEAKS}")
+    assert probe(settings).works
 
 
 @pytest.mark.parametrize("body", ["exit 1", "exit 0", "kill -ABRT $$"])
