@@ -18,8 +18,8 @@ from banger.private_file import write_private
 from banger.settings import Settings
 from banger.shell import find_tool, run
 
-# Of a boot that takes half a second, where QEMU says its version in a twentieth. A host that is emulated itself is
-# twenty times slower at both, its guests more so: how long the one takes tells what is too long for the other.
+# Of a boot that takes half a second, where QEMU says its version in a twentieth. A host that is emulated
+# itself is twenty times slower at both: the time that the one takes tells what is too long for the other.
 PROBE_DEADLINE_S = 5.0
 PATIENCE = 40
 _VERSION_DEADLINE_S = 30.0
