@@ -1,1 +1,1 @@
-"""The VMM driver: QEMU's command line, the jail it lives in, and the shim that outlives the worker."""
+"""VMMs: a driver for each, the jails they live in, their limits, and how their processes are known."""
