@@ -55,6 +55,7 @@ def attack(box: Box, attacker: Record, neighbour: Record) -> set[str]:
     """Let one guest try what it can from within; return what worked."""
     number = attacker.slot
     values = {
+        "NAME": attacker.name,
         "GATEWAY": GATEWAY,
         "GATEWAY_MAC": mac_address(GATEWAY),
         "LAN": LAN,
