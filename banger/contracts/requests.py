@@ -18,7 +18,7 @@ MAX_GUEST_FILE_BYTES = 64 * 1024
 _GUEST_PATH = r"^(/[A-Za-z0-9_][A-Za-z0-9._-]*)+$"
 
 SizeMib = Annotated[int, Field(ge=1, le=16 * 1024 * 1024)]
-SlotNumber = Annotated[int, Field(ge=2, le=65533)]
+SlotNumber = Annotated[int, Field(ge=2, le=65_534)]  # the last of a /16
 GuestPath = Annotated[str, StringConstraints(pattern=_GUEST_PATH, max_length=200)]
 Signal = Literal["TERM", "INT", "KILL"]
 RateMib = Annotated[int, Field(ge=1, le=1024 * 1024)]

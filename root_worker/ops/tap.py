@@ -16,7 +16,7 @@ from pyroute2 import IPRoute, NetlinkError
 
 from banger.contracts import linux
 from banger.contracts.errors import PolicyError, StageFailedError
-from banger.contracts.names import Slot, link_alias, tap_name
+from banger.contracts.names import BRIDGE, Slot, link_alias, tap_name
 
 # QEMU asks the descriptor (TUNGETIFF) for the last of these, and keeps checksums offloaded where it is set.
 _MODE = linux.IFF_TAP | linux.IFF_NO_PI | linux.IFF_VNET_HDR
@@ -51,14 +51,23 @@ def find_tap(ip: IPRoute, vm_id: str) -> Any | None:
 def create_tap(ip: IPRoute, vm_id: str, slot: Slot, bridge: int) -> None:
     """Make the VM's tap once, owned by the slot's uid, an isolated port of the bridge (its index), and up.
 
-    PolicyError when the name is a stranger's.
+    PolicyError when the name is a stranger's, StageFailedError when the bridge has no room for another port.
     """
     link = find_tap(ip, vm_id)
     index = int(link["index"]) if link is not None else _create_persistent(ip, vm_id, slot.uid)
     ipv6 = Path("/proc/sys/net/ipv6/conf", tap_name(vm_id), "disable_ipv6")
     if ipv6.exists():
         ipv6.write_text("1")  # the host should not speak it to the guest
-    ip.link("set", index=index, master=bridge)
+    try:
+        ip.link("set", index=index, master=bridge)
+    except NetlinkError as error:
+        if error.code != errno.EXFULL:
+            raise
+        brief, details = (
+            f"{BRIDGE} has no port left",
+            "a bridge of Linux has 1,023, and each VM that runs one",
+        )
+        raise StageFailedError(brief, details=details, resolution="Stop VMs, or use another host.") from error
     # Kept from other isolated ports; and the bridge knows its one MAC instead of learning any.
     port = {"isolated": 1, "learning": 0, "unicast_flood": 0, "mcast_flood": 0}
     ip.brport("set", index=index, group_fwd_mask=_NO_WAY_ROUND, **port)

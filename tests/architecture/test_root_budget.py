@@ -12,8 +12,8 @@ from sources import ROOT, code_lines, files, imported_modules
 # 1,570 until messages that Redis could not be told of stopped taking its threads' places; 1,575 until VMs got
 # units of systemd's: asked for, waited for, and made to be gone; 1,680 until it asked the kernel how full
 # snapshots are, and said why there is no loop device or snapshot; 1,740 until Firecracker came: a driver, and
-# a hundred lines that make its jail, a program of their own.
-MAX_CODE_LINES = 1990
+# a hundred lines that make its jail, a program of their own; 1,990 until it told of a bridge that is full.
+MAX_CODE_LINES = 2000
 # Of the contracts that it imports: models and pure functions, which cannot act. 1,700 until whose the
 # objects are that root finds was decided there, with the table of states and the kernel's numbers; 1,990
 # until both workers came to ask there whether theirs is the one machine of its host's name; 2,080 until the

@@ -28,6 +28,7 @@ from tests.bench import (
     root_door,
     sandbox,
     stub_farm,
+    taps,
 )
 
 
@@ -50,6 +51,7 @@ def main() -> None:
         _Part("queueing", "stages, through the queues and in a row", queueing.measure),
         _Part("root-door", "root's door", root_door.measure),
         _Part("sandbox", "root's tools, confined and not", sandbox.measure),
+        _Part("taps", "taps, by the stage and by hand", taps.measure),
         _Part("command-line", "the command line", command_line.measure),
         _Part("idle", "the farm at rest", idle.measure),
         _Part(

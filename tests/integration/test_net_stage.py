@@ -7,6 +7,8 @@ import os
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ import pytest
 from netns import private_network
 
 from banger.contracts.errors import ConflictError, PolicyError, StageFailedError, StaleGenerationError
-from banger.contracts.names import BRIDGE, link_alias, tap_name
+from banger.contracts.names import BRIDGE, link_alias, mac_address, tap_name
 from banger.contracts.policy import Policy
 from banger.contracts.requests import TapRequest, UndoRequest
 from banger.embedded import network
+from banger.embedded.services import ROOT_THREADS
 from banger.settings import Settings
 from root_worker.host import RootHost, root_host
 from root_worker.ops import guest_network
@@ -30,13 +33,28 @@ VM = "0123456789ab"
 TWIN = "0123456789ac"  # the same tap name, another VM
 OTHER = "ba9876543210"
 SETTINGS = Settings(host="here")
+LARGE = Settings(host="here", network=IPv4Network("172.16.0.0/16"))
+
+
+@contextmanager
+def network_of(settings: Settings, directory: Path) -> Iterator[RootHost]:
+    """Put this thread into a network with the guests' bridge, and yield its host."""
+    with private_network():
+        network.ensure(settings)
+        paths = {"state_dir": directory / "state", "run_dir": directory / "run"}
+        yield root_host(Policy(host="here", network=settings.network, **paths))
 
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[RootHost]:
-    with private_network():
-        network.ensure(SETTINGS)
-        yield root_host(Policy(host="here", state_dir=tmp_path / "state", run_dir=tmp_path / "run"))
+    with network_of(SETTINGS, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def large_host(tmp_path: Path) -> Iterator[RootHost]:
+    with network_of(LARGE, tmp_path) as made:
+        yield made
 
 
 def request(vm_id: str = VM, *, slot: int = 2, nat: bool = False, generation: int = 1) -> TapRequest:
@@ -310,3 +328,39 @@ def test_twenty_taps_in_parallel_come_and_go(host: RootHost) -> None:
         list(pool.map(lambda vm_id: tap.undo(undo_of(vm_id), host), ids))
     assert set(links()) == {"lo", BRIDGE}
     assert "bgr-" not in ruleset().replace("bgr-*", "")
+
+
+def test_two_hundred_taps_on_the_largest_network_come_and_go(large_host: RootHost) -> None:
+    """By as many threads as root has, in slots from the first to the last."""
+    slots = [2 + number * 65_532 // 199 for number in range(200)]
+    ids = {slot: f"{slot:011x}0" for slot in slots}
+    with ThreadPoolExecutor(ROOT_THREADS) as pool:
+        list(
+            pool.map(lambda slot: tap.do(request(ids[slot], slot=slot, nat=slot % 2 == 0), large_host), slots)
+        )
+        found, known, rules = links(), neighbours(), ruleset()
+        for slot, vm_id in ids.items():
+            assert found[tap_name(vm_id)]["linkinfo"]["info_data"]["user"] == 300_000 + slot
+            assert found[tap_name(vm_id)]["linkinfo"]["info_slave_data"]["isolated"]
+            address = str(LARGE.network.network_address + slot)
+            assert known[address]["lladdr"] == mac_address(IPv4Address(address))
+            assert f"ip saddr != {address} drop" in rules
+        assert str(LARGE.network.network_address + 65_534) in known
+        list(pool.map(lambda vm_id: tap.undo(undo_of(vm_id), large_host), ids.values()))
+    assert set(links()) == {"lo", BRIDGE}
+    assert not any("PERMANENT" in one["state"] and one["dev"] == BRIDGE for one in neighbours().values())
+    assert "bgr-" not in ruleset().replace("bgr-*", "")
+    assert network.remove_if_unused(LARGE)
+
+
+def test_a_bridge_without_a_free_port_is_told(host: RootHost) -> None:
+    pairs = "".join(f"link add p{number} type veth peer name q{number}\n" for number in range(512))
+    ports = [f"{end}{number}" for number in range(512) for end in "pq"][:1023]
+    batch = pairs + "".join(f"link set {port} master {BRIDGE}\n" for port in ports)
+    subprocess.run(["ip", "-batch", "-"], input=batch, text=True, check=True)
+    with pytest.raises(StageFailedError, match="no port left"):
+        tap.do(request(), host)
+    tap.undo(undo_of(), host)
+    assert_nothing_left()
+    tool("ip", "link", "del", "p0")
+    tap.do(request(), host)

@@ -23,7 +23,7 @@ def test_interface_names_fit_and_the_alias_has_the_whole_id(vm_id: str) -> None:
     assert vm_id in names.link_alias(vm_id)
 
 
-@given(st.integers(2, 65533), st.integers(2, 65533))
+@given(st.integers(2, 65_534), st.integers(2, 65_534))
 def test_slots_differ_in_everything_that_follows_from_them(a: int, b: int) -> None:
     network = IPv4Network("10.0.0.0/16")
     one, other = names.slot(a, network, 300_000), names.slot(b, network, 300_000)
