@@ -17,6 +17,8 @@ LEVELS: tuple[Level, ...] = ("", "filling", "full", "invalid")  # each worse tha
 
 _SECTOR = 512
 _CHUNK_SECTORS = 8  # 4 KiB, the block of the ext4 above
+# Where udev runs, libdm makes and removes a node itself only if it is told both to do so and to look.
+_OWN_NODE = ("--noudevrules", "--noudevsync", "--verifyudev")
 _USAGE = re.compile(r"(\d+)/(\d+) \d+")
 
 
@@ -51,7 +53,7 @@ def create_args(vm_id: str, length: int, origin: Path, cow: Path, uid: int) -> t
     With O, an overlay that is full fails the guest's writes. Without it, the kernel would throw all away.
     """
     return (
-        *("create", dm_name(vm_id), "--noudevrules", "--noudevsync"),
+        *("create", dm_name(vm_id), *_OWN_NODE),
         *("--uid", str(uid), "--gid", str(uid), "--mode", "0600"),
         *("--table", f"0 {length} snapshot {origin} {cow} PO {_CHUNK_SECTORS}"),
     )
@@ -59,7 +61,7 @@ def create_args(vm_id: str, length: int, origin: Path, cow: Path, uid: int) -> t
 
 def remove_args(vm_id: str) -> tuple[str, ...]:
     """Return what removes the device, trying again while something has it open for a moment."""
-    return ("remove", "--retry", "--noudevrules", "--noudevsync", dm_name(vm_id))
+    return ("remove", "--retry", *_OWN_NODE, dm_name(vm_id))
 
 
 def overlay_of(status: str) -> Overlay:

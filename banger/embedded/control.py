@@ -21,7 +21,7 @@ from banger.connection import connect
 from banger.contracts.errors import BangerError, ConflictError, UnavailableError
 from banger.contracts.queues import CONTROL, root_queue, work_queue
 from banger.contracts.seat import refused
-from banger.embedded import credentials, layout, owner
+from banger.embedded import credentials, layout, owner, udev
 from banger.embedded import logs as log_files
 from banger.embedded.account import worker_account
 from banger.embedded.lock import holder
@@ -66,11 +66,13 @@ def up(
         if holder(farm_paths(settings).lock_file) is not None:
             layout.write_policy(settings)
             layout.ensure_host_id(settings)
+            udev.ensure(settings)
             network.ensure(settings)
             return _served(settings, _wait_until_ready(settings, progress))
         # A supervisor that was killed has left what it said last, and its services died with it.
         farm_paths(settings).status_file.unlink(missing_ok=True)
         plan = _prepare(settings)
+        udev.ensure(settings)
         network.ensure(settings)
         if not foreground:
             run(
@@ -81,7 +83,8 @@ def up(
             return _served(settings, _wait_until_ready(settings, progress))
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     supervise(plan)
-    network.remove_if_unused(settings)
+    if network.remove_if_unused(settings):
+        udev.remove(settings)
     return status(settings)
 
 
@@ -117,7 +120,8 @@ def down(settings: Settings) -> bool:
     require_root("stop a farm")
     _require_not_systemds(settings)
     ran = _stop_supervisor(settings)
-    network.remove_if_unused(settings)
+    if network.remove_if_unused(settings):
+        udev.remove(settings)
     return ran
 
 

@@ -24,7 +24,7 @@ from banger.name_server import gateway
 from banger.settings import Settings
 from banger.shell import find_tool, run
 
-NFT_DEADLINE_S = 20.0
+NFT_DEADLINE_S = 60.0  # the first time, the kernel loads half a dozen modules
 
 
 def ensure(settings: Settings) -> None:

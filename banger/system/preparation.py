@@ -5,16 +5,20 @@ from __future__ import annotations
 import sys
 
 from banger import accelerator
-from banger.embedded import network
+from banger.embedded import network, udev
 from banger.settings import load_settings
 
 
 def main(arguments: list[str]) -> int:
-    """Make the guests' network and try KVM (up), or take the network away unless a guest is on it (down)."""
+    """Make the guests' network, have udev leave their disks alone, and try KVM (up); or take the first two
+    away, unless a guest is on the network (down).
+    """
     settings = load_settings()
     if arguments == ["down"]:
-        network.remove_if_unused(settings)
+        if network.remove_if_unused(settings):
+            udev.remove(settings)
         return 0
+    udev.ensure(settings)
     network.ensure(settings)
     accelerator.probe(settings)
     return 0

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from banger.embedded import udev
 from banger.embedded.credentials import Credentials
 from banger.embedded.layout import directories
 from banger.embedded.paths import farm_paths
@@ -102,7 +103,7 @@ def _network(settings: Settings) -> Unit:
         ("ExecStart", command_line((*prepare, "up"))),
         ("ExecStop", command_line((*prepare, "down"))),
         *_environment(places.NETWORK, secrets=False),
-        *_lines(hardening.preparation(writable=(settings.run_dir,))),
+        *_lines(hardening.preparation(writable=(settings.run_dir, udev.UDEV))),
     ]
     return Unit(places.NETWORK, _sections(("Unit", head), ("Service", body)))
 

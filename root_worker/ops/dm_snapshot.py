@@ -1,7 +1,7 @@
 """A copy-on-write system disk in the kernel: dm-snapshot over the base, its changes in the overlay file.
 
 Loops clear themselves (see ``loop``), so the device's name, which follows from the VM's id, is all that an
-undo needs. libdm makes the node itself (``--noudevrules``): udev would set its owner back to root at every
+undo needs. libdm makes the node itself, before dmsetup ends: udev would set its owner back to root at every
 change event, and a program that closes the disk after writing causes one.
 """
 
@@ -11,8 +11,6 @@ import errno
 import fcntl
 import logging
 import os
-import stat
-import time
 from pathlib import Path
 
 from banger.contracts import linux
@@ -25,7 +23,6 @@ from root_worker.shell import run, tool
 
 _MAPPER = Path("/dev/mapper")
 _DEADLINE_S = 30
-_NODE_DEADLINE_S = 5.0
 
 log = logging.getLogger("root_worker.dm_snapshot")
 
@@ -39,9 +36,11 @@ def attach(vm_id: str, base: int, overlay: int, uid: int, lock: Path) -> None:
     """Make the VM's snapshot device of two opened files, its node owned by ``uid``, unless it is there.
 
     ``lock`` is the host's lock file for disks: set-ups in parallel race for loops. StageFailedError when the
-    overlay is full or invalid, or the node does not appear; nothing is left behind then.
+    overlay is full or invalid, or there is no node; nothing is left behind then.
     """
     with held(lock):
+        if _has_snapshot(vm_id) and not path(vm_id).is_block_device():
+            _dmsetup(*remove_args(vm_id))  # a kill came before its node
         if not _has_snapshot(vm_id):
             with (
                 loop.attached(base, read_only=True) as origin,
@@ -49,7 +48,7 @@ def attach(vm_id: str, base: int, overlay: int, uid: int, lock: Path) -> None:
             ):
                 _create(create_args(vm_id, sectors(os.fstat(base).st_size), origin, cow, uid))
         try:
-            _await_node(vm_id, uid)
+            _own_node(vm_id, uid)
             _watch_usage(vm_id, overlay)
         except BaseException:
             _dmsetup(*remove_args(vm_id))
@@ -118,13 +117,10 @@ def _target(name: str) -> tuple[str, str] | None:
     return linux.dm_target(request)
 
 
-def _await_node(vm_id: str, uid: int) -> None:
-    deadline = time.monotonic() + _NODE_DEADLINE_S
-    while not (path(vm_id).exists() and stat.S_ISBLK(path(vm_id).stat().st_mode)):
-        if time.monotonic() > deadline:
-            raise StageFailedError(f"{path(vm_id)} did not appear within {_NODE_DEADLINE_S:g} s")
-        time.sleep(0.01)
-    os.chown(path(vm_id), uid, uid)  # a device kept from an earlier do, perhaps of before a reboot of udev
+def _own_node(vm_id: str, uid: int) -> None:
+    if not path(vm_id).is_block_device():
+        raise StageFailedError(f"dmsetup made no node {path(vm_id)}")
+    os.chown(path(vm_id), uid, uid)  # of a device that was kept it may be udev's by now
 
 
 def _dmsetup(*arguments: str) -> str:

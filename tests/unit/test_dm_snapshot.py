@@ -56,10 +56,13 @@ class Host:
         yield Path(f"/dev/loop-{name}")
         self.events.append(f"-{name}")
 
-    def await_node(self, vm_id: str, uid: int) -> None:
+    def own_node(self, vm_id: str, uid: int) -> None:
         if self.failing == "node":
             raise StageFailedError("it did not appear")
         self.events.append(f"own {vm_id} {uid}")
+
+    def path(self, vm_id: str) -> Path:
+        return Path("/dev/null" if self.failing == "kill" else "/dev/loop0")  # one that is no block device
 
 
 @pytest.fixture
@@ -69,7 +72,9 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr(dm_snapshot, "_target", host.target)
     monkeypatch.setattr(dm_snapshot, "tool", lambda name: f"/usr/sbin/{name}")
     monkeypatch.setattr(loop, "attached", host.attached)
-    monkeypatch.setattr(dm_snapshot, "_await_node", host.await_node)
+    monkeypatch.setattr(dm_snapshot, "_own_node", host.own_node)
+    monkeypatch.setattr(dm_snapshot, "path", host.path)
+    monkeypatch.setattr(Path, "is_block_device", lambda path: path.name == "loop0")
     return host
 
 
@@ -95,7 +100,7 @@ def test_the_loops_are_ours_only_until_the_device_holds_them(
 
 def test_the_plan_names_owner_mode_and_a_persistent_table(host: Host) -> None:
     assert create_args(VM, 2048, Path("/dev/loop0"), Path("/dev/loop1"), 300_007) == (
-        *("create", NAME, "--noudevrules", "--noudevsync"),
+        *("create", NAME, "--noudevrules", "--noudevsync", "--verifyudev"),
         *("--uid", "300007", "--gid", "300007", "--mode", "0600", "--table", TABLE),
     )
     assert remove_args(VM)[:2] == ("remove", "--retry")
@@ -114,6 +119,15 @@ def test_a_device_that_a_kill_left_without_a_table_is_made_again(
     dm_snapshot.attach(VM, *files, 300_007, tmp_path / "lock")
     assert host.events[0] == "remove"
     assert " snapshot " in host.tables[NAME]
+
+
+def test_a_device_that_a_kill_left_without_a_node_is_made_again(
+    host: Host, files: tuple[int, int], tmp_path: Path
+) -> None:
+    host.tables[NAME] = TABLE
+    host.failing = "kill"
+    dm_snapshot.attach(VM, *files, 300_007, tmp_path / "lock")
+    assert [event for event in host.events if event in ("create", "remove")] == ["remove", "create"]
 
 
 def test_a_failed_create_leaves_neither_device_nor_loop(
