@@ -7,10 +7,15 @@ import os
 import time
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 from leftovers import beside_others, on_this_machine
 
 SETTLE_S = 5.0  # what was killed a moment ago may still be on its way out
+
+# No test is timed: how long an example takes says more of the machine than of the code.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 os.environ.pop("SUDO_USER", None)  # tests' farms are root's own, and write into nobody's home
 

@@ -26,7 +26,7 @@ PATTERNS = st.lists(
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     PATTERNS, PATTERNS, st.sets(st.lists(NAMES, min_size=1, max_size=3).map("/".join), min_size=1, max_size=6)
 )

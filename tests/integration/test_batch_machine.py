@@ -29,7 +29,6 @@ PROFILE = settings(
     phases=[Phase.generate],
     max_examples=150,
     stateful_step_count=60,
-    deadline=None,
     print_blob=True,
     suppress_health_check=list(HealthCheck),
 )

@@ -49,7 +49,6 @@ PROFILE = settings(
     phases=[Phase.generate],
     max_examples=100,
     stateful_step_count=50,
-    deadline=None,
     print_blob=True,
     suppress_health_check=list(HealthCheck),
 )
