@@ -92,7 +92,9 @@ _ROOT = (
     Setting("SystemCallFilter", "@system-service @mount seccomp", "jails are mounted; QEMU filters itself"),
     Setting("SystemCallFilter", f"~{_NEVER}", "never"),
     Setting("OOMPolicy", "continue", "a VMM that is out of memory ends alone"),
-    Setting("KillMode", "process", "a restart ends the worker alone: VMMs and their keepers are not its own"),
+    Setting(
+        "KillMode", "process", "a restart ends the worker alone, also where VMMs have no units of their own"
+    ),
 )
 
 

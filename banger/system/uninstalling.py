@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from banger.contracts.errors import ConflictError
+from banger.contracts.names import SLICE
 from banger.embedded.paths import farm_paths
 from banger.settings import Settings
 from banger.system import applying, drift, manifest, places, systemd
@@ -40,6 +41,8 @@ def uninstall(settings: Settings, *, purge: bool, force: bool) -> Iterator[Done]
     if found.services:
         systemd.systemctl("daemon-reload")
         systemd.systemctl("reset-failed", "banger-*", forgive=True)
+        if not running_vms(settings):  # it would end them; and it stays when the last VM's unit has gone
+            systemd.systemctl("stop", SLICE, forgive=True)
     if purge:
         yield from _purge(settings, found)
     else:

@@ -153,7 +153,7 @@ def _root_worker(settings: Settings, near: Sequence[str], *, own_redis: bool) ->
         own_redis=own_redis,
         after=(places.NETWORK,),
         settings=hardening.root(writable=(settings.state_dir, settings.run_dir), addresses=near),
-        environment=(("BANGER_POLICY", str(farm_paths(settings).policy)),),
+        environment=(("BANGER_POLICY", str(farm_paths(settings).policy)), ("BANGER_VM_UNITS", "yes")),
     )
 
 

@@ -22,6 +22,7 @@ from root_worker.shell import run, tool
 from root_worker.vmm.cgroups import Doors
 from root_worker.vmm.jail import Jail, listen
 
+BOOTED = Path("/run/systemd/system")  # sd_booted(3): there where systemd is the system's manager
 TRANSIENT = Path("/run/systemd/transient")  # systemd.unit(5); a file there is a unit that is loaded
 CGROUPS = Path("/sys/fs/cgroup")  # where systemd wants the one hierarchy of version 2
 
@@ -34,7 +35,7 @@ _PEER = struct.Struct("3i")
 
 def usable() -> bool:
     """Tell whether VMs can have units here: systemd runs, and all controllers are in one hierarchy."""
-    return TRANSIENT.parent.is_dir() and (CGROUPS / "cgroup.controllers").exists()
+    return BOOTED.is_dir() and (CGROUPS / "cgroup.controllers").exists()
 
 
 @contextlib.contextmanager
