@@ -94,7 +94,10 @@ def _redis(settings: Settings) -> Unit:
 def _network(settings: Settings) -> Unit:
     prepare = (sys.executable, "-m", "banger.system.preparation")
     # Not part of the target: who stops that leaves the guests' network as it is.
-    head = [("Description", "banger: the guests' bridge and rules, and whether KVM works here")]
+    head = [
+        ("Description", "banger: the guests' bridge and rules, and whether KVM works here"),
+        ("After", "systemd-resolved.service"),  # which is told of the bridge, where it runs at all
+    ]
     body = [
         ("Type", "oneshot"),
         ("RemainAfterExit", "yes"),

@@ -1,0 +1,158 @@
+"""What guests reach and find on an installed host: the world outside with NAT alone, and names of VMs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from farm_box import eventually
+
+from lab.machine import Machine
+
+pytestmark = pytest.mark.lab
+
+GATEWAY = "172.16.0.1"
+# Documentation's addresses (RFC 5737): the host's on the way out, and a server's beyond it.
+HOST_OUTSIDE, SERVER = "198.51.100.1", "198.51.100.2"
+GREETING = "hello from outside"
+_BOOT_S = 300.0
+_LONG_S = 120.0
+
+OUTSIDE = f"""
+ip netns add outside
+ip link add uplink type veth peer name out netns outside
+ip addr add {HOST_OUTSIDE}/24 dev uplink
+ip link set uplink up
+ip netns exec outside ip addr add {SERVER}/24 dev out
+ip netns exec outside ip link set out up
+install -d /run/outside
+echo '{GREETING}' > /run/outside/hello
+systemd-run --quiet --unit=outside --property=NetworkNamespacePath=/run/netns/outside \\
+    python3 -m http.server --bind {SERVER} --directory /run/outside 8000
+until ip netns exec outside python3 -c "import socket; socket.create_connection(('{SERVER}', 8000))" 2>&1
+do sleep 0.2; done >/dev/null
+"""
+NO_OUTSIDE = """
+systemctl stop outside 2>/dev/null || true
+ip netns del outside || true
+ip link del uplink 2>/dev/null || true
+rm -rf /run/outside
+"""
+# busybox' wget needs name services that a static one lacks; what it would send is one line.
+ASK = f"printf 'GET /hello HTTP/1.0\\r\\n\\r\\n' | timeout 20 nc -w 15 {SERVER} 8000"
+
+
+@pytest.fixture(scope="module")
+def host(lab: Machine) -> Iterator[Machine]:
+    """The host with a server outside, a guest that may go there, ``outgoing``, and one that may not."""
+    try:
+        lab.run(OUTSIDE, deadline_s=_LONG_S)
+        lab.run("banger vm create outgoing --image micro --nat --quiet", deadline_s=_BOOT_S)
+        lab.run("banger vm create homely --image micro --quiet", deadline_s=_BOOT_S)
+        yield lab
+    finally:
+        lab.try_run("banger vm delete outgoing homely", deadline_s=_LONG_S)
+        lab.try_run(NO_OUTSIDE)
+
+
+def in_guest(host: Machine, name: str, script: str) -> str:
+    """Return what a script in a guest prints, however it ends."""
+    return host.try_run(f"banger vm exec {name} -- sh -c {quoted(script)}", deadline_s=_LONG_S).out
+
+
+def quoted(script: str) -> str:
+    return "'" + script.replace("'", "'\\''") + "'"
+
+
+def address(host: Machine, name: str) -> str:
+    shown: dict[str, Any] = host.json(f"banger vm show {name} --json")
+    return str(shown["address"])
+
+
+def found(host: Machine, name: str) -> str:
+    """Return what programs of the host find for a VM's name, by whichever way they ask."""
+    return host.try_run(f"getent ahostsv4 {name}.vm | awk '{{ print $1; exit }}'").out.strip()
+
+
+# --- NAT --------------------------------------------------------------------------------------------
+
+
+def test_a_guest_with_nat_reaches_a_server_outside_and_is_seen_as_its_host(host: Machine) -> None:
+    assert GREETING in in_guest(host, "outgoing", ASK)
+    seen = host.run("journalctl --unit=outside --output=cat")
+    assert HOST_OUTSIDE in seen
+    assert address(host, "outgoing") not in seen
+
+
+def test_a_guest_without_nat_reaches_nothing_outside(host: Machine) -> None:
+    assert in_guest(host, "homely", ASK) == ""
+    assert "0 packets received" in in_guest(host, "homely", f"ping -c 1 -W 5 {SERVER}")
+    assert "1 packets received" in in_guest(host, "homely", f"ping -c 1 -W 5 {GATEWAY}")
+
+
+# --- names ------------------------------------------------------------------------------------------
+
+
+def test_the_host_and_both_guests_find_both_names(host: Machine) -> None:
+    for name in ("outgoing", "homely"):
+        its = address(host, name)
+        assert found(host, name) == its
+        for asking in ("outgoing", "homely"):
+            assert f"Address: {its}\n" in in_guest(host, asking, f"nslookup {name}.vm")
+
+
+def test_the_hosts_resolver_asks_the_farms_for_vm_alone(host: Machine) -> None:
+    assert f"{GATEWAY}" in host.run("resolvectl dns bgr0")
+    assert "~vm" in host.run("resolvectl domain bgr0")
+    assert "no" in host.run("resolvectl default-route bgr0")
+
+
+def test_doctor_finds_names_whole(host: Machine) -> None:
+    checks = {one["name"]: one for one in host.json("banger doctor --json || true", deadline_s=_LONG_S)}
+    assert (checks["names"]["status"], checks["names"]["found"]) == (
+        "ok",
+        f"in guests and here, by {GATEWAY}",
+    )
+
+
+def test_names_follow_stop_start_and_delete(host: Machine) -> None:
+    its = address(host, "homely")
+    host.run("banger vm kill homely", deadline_s=_LONG_S)
+    assert found(host, "homely") == ""
+    host.run("banger vm start homely", deadline_s=_BOOT_S)
+    assert found(host, "homely") == its
+    host.run("banger vm create brief --image micro --quiet", deadline_s=_BOOT_S)
+    assert found(host, "brief") == address(host, "brief")
+    host.run("banger vm delete brief", deadline_s=_LONG_S)
+    assert found(host, "brief") == ""
+
+
+@pytest.mark.parametrize("unit", ["banger-dns", "banger-worker", "systemd-resolved"])
+def test_names_are_there_again_after_a_restart(host: Machine, unit: str) -> None:
+    its = address(host, "outgoing")
+    host.run(f"systemctl kill --signal=KILL {unit}; systemctl restart {unit}", deadline_s=_LONG_S)
+    eventually(lambda: found(host, "outgoing") == its, _LONG_S)
+
+
+def test_the_name_server_has_one_capability_and_little_exposure(host: Machine) -> None:
+    said = host.run("cat /proc/$(systemctl show --value --property=MainPID banger-dns)/status")
+    status = dict(line.split(":\t", 1) for line in said.splitlines() if ":\t" in line)
+    assert host.run(f"id -nu {status['Uid'].split()[0]}").strip() == "banger-dns"
+    assert {status[name] for name in ("CapPrm", "CapEff", "CapBnd", "CapAmb")} == {f"{1 << 10:016x}"}
+    host.run("systemd-analyze security --no-pager --threshold=35 banger-dns >/dev/null")
+
+
+def test_where_another_program_has_port_53_the_farm_works_on_and_says_so(host: Machine) -> None:
+    other = f"dnsmasq --keep-in-foreground --conf-file=/dev/null --pid-file= --bind-interfaces \
+        --listen-address={GATEWAY} --no-resolv --user=root"
+    host.run(f"systemctl stop banger-dns; systemd-run --quiet --unit=other-dns {other}")
+    try:
+        host.run("systemctl restart banger-dns")
+        checks = {one["name"]: one for one in host.json("banger doctor --json || true", deadline_s=_LONG_S)}
+        assert checks["names"]["found"] == f"another name server answers at {GATEWAY}:53"
+        assert in_guest(host, "homely", "echo on") == "on\n"
+    finally:
+        host.run("systemctl stop other-dns")
+        host.run("systemctl restart banger-dns")
+    eventually(lambda: found(host, "homely"), _LONG_S)
