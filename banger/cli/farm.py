@@ -71,7 +71,8 @@ def status_(ctx: typer.Context, as_json: options.Json = False) -> int:
 def logs(
     ctx: typer.Context,
     service: Annotated[
-        str | None, typer.Argument(metavar="SERVICE", help="redis, worker, root-worker, flower, dns, supervisor.")
+        str | None,
+        typer.Argument(metavar="SERVICE", help="redis, worker, root-worker, flower, dns, supervisor."),
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
 ) -> int:

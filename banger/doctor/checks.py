@@ -274,13 +274,16 @@ def names(facts: Facts) -> Check:
     if found.answers == "other":
         remedy = f"`ss -lnup sport = {PORT}` tells whose it is: move it, or set names to false."
         return warn(name, f"another name server answers at {found.gateway}:{PORT}", meaning, remedy)
-    if not found.known_here:
+    if found.known_here is False:
         remedy = f"Have this host's resolver ask {found.gateway} for {DOMAIN}: see docs/network.md."
         return warn(name, "in guests; programs on this host do not find them", meaning, remedy)
     if (numbers := _numbers(version)) and numbers < OLDEST:
         remedy = f"Use dnsmasq {'.'.join(map(str, OLDEST))} or newer; restarting this one forgets them."
         return warn(name, f"dnsmasq {version} keeps names of VMs that are gone", meaning, remedy)
-    return ok(name, f"in guests and here, by {found.gateway}", meaning)
+    where = (
+        "in guests and here" if found.known_here else "in guests; what this host finds shows when a VM runs"
+    )
+    return ok(name, f"{where}, by {found.gateway}", meaning)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

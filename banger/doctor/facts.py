@@ -89,13 +89,14 @@ class DiskFacts(NamedTuple):
 class NamesFacts(NamedTuple):
     """Names of VMs. ``answers``: what listens at the gateway's port 53 (farm, other, nobody).
 
-    ``known_here``: programs on this host find them too.
+    ``known_here``: programs on this host find them too. None while no VM runs: systemd-resolved asks nobody
+    by way of a bridge on which nobody is.
     """
 
     wanted: bool
     gateway: str
     answers: Literal["farm", "other", "nobody"]
-    known_here: bool
+    known_here: bool | None
 
 
 class OwnerFacts(NamedTuple):

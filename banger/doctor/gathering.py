@@ -21,7 +21,7 @@ from banger import disk_backend, name_server, ticket_keys
 from banger.connection import connect
 from banger.contracts.accelerator import KVM, Verdict, groups_needed
 from banger.contracts.errors import BangerError, NotFoundError, ToolFailedError
-from banger.contracts.names import HostPaths
+from banger.contracts.names import BRIDGE, HostPaths
 from banger.contracts.queues import CONTROL, root_queue, work_queue
 from banger.contracts.seat import refused
 from banger.contracts.states import State
@@ -52,6 +52,7 @@ _ASK_DEADLINE_S = 10.0
 _ANSWER_S = 2.5  # of Redis
 _LOOKUP_S = 3.0  # of a name, for which a resolver may take its time
 _VERSION = re.compile(r"\d+\.\d+[\w.]*")
+_SIOCGIFFLAGS, _IFF_RUNNING = 0x8913, 0x40  # linux/sockios.h, linux/if.h
 _SIOCGIFBR = 0x8940  # linux/sockios.h; with three zeros it asks the bridge module for its version
 
 
@@ -179,8 +180,21 @@ def _names(settings: Settings) -> NamesFacts:
     answers: Literal["farm", "other", "nobody"] = "other"
     if said in (None, name_server.mark(settings)):
         answers = "nobody" if said is None else "farm"
-    known_here = answers == "farm" and _finds(name_server.MARK, str(address))
+    known_here: bool | None = answers == "farm" and _finds(name_server.MARK, str(address))
+    if not known_here and not _carries(BRIDGE):
+        known_here = None
     return NamesFacts(settings.names, str(address), answers, known_here)
+
+
+def _carries(interface: str) -> bool:
+    """Tell whether an interface is up, and has somebody on it."""
+    asked = interface.encode().ljust(40, b"\0")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        try:
+            said = fcntl.ioctl(any_socket, _SIOCGIFFLAGS, asked)
+        except OSError:
+            return False
+    return bool(int.from_bytes(said[16:18], sys.byteorder) & _IFF_RUNNING)
 
 
 def _finds(name: str, address: str) -> bool:

@@ -61,6 +61,7 @@ def test_an_owner_may_not_ask_the_farms_redis_for_its_settings() -> None:
 def test_names_that_are_not_wanted_are_nothing_to_mend() -> None:
     off = _check("names", names=NAMES._replace(wanted=False, answers="nobody", known_here=False))
     assert (off.status, off.found, off.remedy) == ("ok", "off, as configured", "")
+    assert _check("names", names=NAMES._replace(known_here=None)).status == "ok"
 
 
 def test_a_healthy_host_has_nothing_to_mend() -> None:
