@@ -179,4 +179,6 @@ def test_a_machine_that_has_lost_its_seat_ends_and_waits(box: Box) -> None:
 
 
 def pids(box: Box) -> set[int | None]:
-    return {one.pid for one in control.status(box.settings).services if one.name != "redis"} - {None}
+    """Return who is at work for the seat."""
+    workers = ("worker", "root-worker")
+    return {one.pid for one in control.status(box.settings).services if one.name in workers} - {None}
