@@ -13,6 +13,7 @@ scripts/lab --shell                  boot, install, a shell; gone when that ends
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,30 +26,44 @@ from lab import guards
 from lab.cache import host_disk
 from lab.connection import LabError
 from lab.images import pack_images
-from lab.installation import bring, install_farm
-from lab.machine import Machine
+from lab.installation import WORK_DIR, bring, install_farm, run_steps
+from lab.machine import RUN_DIR, Machine
+from lab.recipe import ROOT
 from lab.wheel import build_wheel
 
-RUN_DIR = Path("/var/tmp/banger-lab")  # the path of a Unix socket ends at 107 bytes
+EVIDENCE = ROOT / "build/lab"
 IMAGES = ("micro",)
 
 
 def main(arguments: list[str]) -> int:
     """Do what was asked for; 1 with the reason when it cannot be done."""
+    if arguments == ["--help"]:
+        say(__doc__ or "")
+        return 0
     verbs = {"--up": up, "--install": install, "--ssh": ssh, "--put": put, "--down": down, "--list": list_}
     if missing := guards.missing():
         say(f"skipped: {missing}")
         return 0
-    verb, *rest = arguments or ["--suite"]
+    verb, *rest = arguments or [""]
     try:
-        if verb == "--shell":
-            return shell()
-        if verb in verbs:
-            return verbs[verb](*rest)
-        say(__doc__ or "")
+        if verb not in (*verbs, "--shell"):
+            return suite(*arguments)
+        return shell() if verb == "--shell" else verbs[verb](*rest)
     except LabError as error:
         say(str(error))
     return 1
+
+
+def suite(*arguments: str) -> int:
+    """Run pytest over the lab's tests, or what its arguments say; what is brought back goes to build/lab."""
+    shutil.rmtree(EVIDENCE, ignore_errors=True)
+    EVIDENCE.mkdir(parents=True)
+    pytest = (sys.executable, "-m", "pytest", "--durations=20", f"--junitxml={EVIDENCE / 'junit.xml'}")
+    environment = os.environ | {"BANGER_LAB": str(EVIDENCE)}
+    started = time.monotonic()
+    code = subprocess.run((*pytest, *(arguments or ("tests/lab",))), env=environment, check=False).returncode
+    say(f"the whole run took {time.monotonic() - started:.0f} s")
+    return code
 
 
 def up(name: str, *, detached: bool = True) -> int:
@@ -82,15 +97,15 @@ def install(name: str) -> int:
     with tempfile.TemporaryDirectory(prefix="banger-lab-wheel-") as scratch:
         wheel = build_wheel(Path(scratch))
         say(f"built {wheel.name} in {time.monotonic() - started:.0f} s")
+        bring(machine, wheel)
         if machine.try_run("test -e /var/lib/banger/install.json").code:
-            install_farm(machine, wheel, say)
+            run_steps(machine, "Packages", "The code")
+            install_farm(machine)
         else:
-            bring(machine, wheel)
-            machine.run(
-                "/opt/banger/bin/pip install --quiet --no-deps --force-reinstall /root/install/banger-*.whl\n"
-                "banger system install; banger system restart",
-                deadline_s=300,
-            )
+            # As the document's upgrade, but of a wheel whose version is the old one's.
+            pip = "/opt/banger/bin/pip install --quiet --no-deps --force-reinstall"
+            machine.run(f"{pip} {WORK_DIR}/banger-*.whl", deadline_s=300)
+            machine.run("banger system install; banger system restart", deadline_s=300)
     say(f"installed on {name} after {time.monotonic() - started:.0f} s")
     return 0
 

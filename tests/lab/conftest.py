@@ -1,18 +1,117 @@
-"""The fixture ``lab``: one host, with a farm installed from this tree's wheel, for all tests of the lab."""
+"""The fixture ``lab``: one host, with a farm installed from this tree's wheel, for all tests of the lab.
+
+Tests of one file run in a row, the files in alphabetical order but for those that must come first or last:
+the host is rebooted late, and its farm uninstalled at the very end. A test that needs a farm in another shape
+makes it so, and then as it was.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-ASKED = "BANGER_LAB"  # set by scripts/lab: a plain pytest never boots a host
+from lab.cache import host_disk
+from lab.evidence import collect
+from lab.farm import wait_for_workers
+from lab.images import pack_images
+from lab.installation import bring, install_farm, run_steps
+from lab.machine import RUN_DIR, Machine
+from lab.traces import Traces, traces_of
+from lab.wheel import build_wheel
+
+# Where what is brought back goes. scripts/lab sets it: a plain pytest boots no host.
+ASKED = "BANGER_LAB"
+FIRST = ("test_installed.py", "test_life.py")
+LAST = ("test_services.py", "test_reboot.py", "test_uninstall.py")
+TEST_DEADLINE_S = 900
+
+_phases: list[tuple[str, float]] = []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs the lab, with the reason, unless it was asked for."""
-    if os.environ.get(ASKED):
+    """Put the lab's tests in order; skip them, with the reason, unless the lab was asked for."""
+    ours = [item for item in items if item.get_closest_marker("lab")]
+    for item in ours:
+        if not os.environ.get(ASKED):
+            item.add_marker(pytest.mark.skip(reason="needs a host of its own: make lab"))
+        if not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(TEST_DEADLINE_S))
+    places = [number for number, item in enumerate(items) if item in ours]
+    for place, item in zip(places, sorted(ours, key=lambda item: _rank(item.path.name)), strict=True):
+        items[place] = item
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how long each phase took, and where to look."""
+    if not _phases:
         return
-    for item in items:
-        if item.get_closest_marker("lab"):
-            item.add_marker(pytest.mark.skip(reason="needs the lab: make lab"))
+    terminalreporter.section("the lab's phases")
+    for name, seconds in _phases:
+        terminalreporter.write_line(f"{seconds:6.0f} s  {name}")
+    terminalreporter.write_line(f"journal, console and JUnit are in {os.environ[ASKED]}")
+
+
+@pytest.fixture(scope="session")
+def fresh_lab(say: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """The host with banger's code on it, and no farm yet."""
+    out = Path(os.environ[ASKED])
+    with _phase("the disk, from the cache or new"):
+        disk = host_disk(say)
+        images = tmp_path_factory.mktemp("images") / "images.tar"
+        pack_images(images, "micro")
+    machine = Machine(RUN_DIR / f"suite-{os.getpid()}")
+    try:
+        with _phase("boot to SSH"):
+            RUN_DIR.mkdir(mode=0o700, exist_ok=True)
+            machine.start(disk, images=images, detached=False)
+        with _phase("wheel, packages and code"):
+            bring(machine, build_wheel(tmp_path_factory.mktemp("wheel")))
+            run_steps(machine, "Packages", "The code")
+        yield machine
+    finally:
+        with _phase("evidence and end"):
+            collect(machine, out)
+            machine.stop()
+
+
+@pytest.fixture(scope="session")
+def before_farm(fresh_lab: Machine) -> Traces:
+    """What is on the host before the farm is."""
+    return traces_of(fresh_lab)
+
+
+@pytest.fixture(scope="session")
+def lab(fresh_lab: Machine, before_farm: Traces) -> Machine:
+    """The host with a farm that is ready; see ``lab.machine.Machine`` for what can be done with it."""
+    with _phase("images and farm"):
+        install_farm(fresh_lab)
+        wait_for_workers(fresh_lab)
+    return fresh_lab
+
+
+@pytest.fixture(scope="session")
+def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Print a line beside pytest's own."""
+    reporter = request.config.pluginmanager.getplugin("terminalreporter")
+    return lambda line: reporter.write_line(f"lab: {line}")
+
+
+@contextlib.contextmanager
+def _phase(name: str) -> Iterator[None]:
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        _phases.append((name, time.monotonic() - started))
+
+
+def _rank(name: str) -> tuple[int, str]:
+    """Return where a file of tests stands: the first, the others by name, the last."""
+    if name in FIRST:
+        return FIRST.index(name) - len(FIRST), name
+    return (LAST.index(name) + 1 if name in LAST else 0), name

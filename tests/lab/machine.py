@@ -29,7 +29,8 @@ from typing import Any
 from lab import qemu
 from lab.connection import Connection, Ended, LabError
 
-BOOT_DEADLINE_S = 240.0
+RUN_DIR = Path("/var/tmp/banger-lab")  # short: the path of a Unix socket ends at 107 bytes
+BOOT_DEADLINE_S = 300.0
 _POLL_S = 0.3
 _OLD_BOOT_S = 90.0
 

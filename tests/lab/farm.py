@@ -1,0 +1,57 @@
+"""What tests ask of the farm on the lab's host, with few calls of ``banger``: each takes seconds there."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from lab.connection import LabError
+from lab.machine import Machine
+from lab.recipe import OWNER
+
+WORKERS = ("banger-worker", "banger-root-worker")
+_READY_S = 240.0
+_POLL_S = 1.0
+
+
+def wait_for_workers(machine: Machine, deadline_s: float = _READY_S) -> None:
+    """Wait until both workers, as systemd started them last, have said that they are ready."""
+    script = "\n".join(
+        f"journalctl --quiet --output=cat _SYSTEMD_INVOCATION_ID=$(systemctl show -P InvocationID {unit})"
+        " | grep -q 'ready\\.'"
+        for unit in WORKERS
+    )
+    deadline = time.monotonic() + deadline_s
+    while machine.try_run(script).code:
+        if time.monotonic() > deadline:
+            said = machine.try_run(f"systemctl status --no-pager {' '.join(WORKERS)}").out
+            raise LabError(f"the workers are not ready after {deadline_s:g} s\n{said}")
+        time.sleep(_POLL_S)
+
+
+def create(machine: Machine, name: str, *options: str, deadline_s: float = 300.0) -> dict[str, Any]:
+    """Create a VM of the image micro as the farm's owner, and return its record."""
+    words = f"banger --quiet vm create {name} --image micro --memory 128MiB {' '.join(options)} --json"
+    record: dict[str, Any] = json.loads(machine.run(words, deadline_s=deadline_s, user=OWNER))
+    return record
+
+
+def guest(machine: Machine, name: str, script: str, *, deadline_s: float = 120.0) -> str:
+    """Run a shell script in a guest as the farm's owner, and return its stdout."""
+    return machine.run(f"banger vm ssh {name}", stdin=script.encode(), deadline_s=deadline_s, user=OWNER)
+
+
+def boot_id(machine: Machine, name: str) -> str:
+    """Return a guest's own name for its boot."""
+    return guest(machine, name, "cat /proc/sys/kernel/random/boot_id").strip()
+
+
+def delete(machine: Machine, *names: str, deadline_s: float = 300.0) -> None:
+    """Delete VMs."""
+    machine.run(f"banger --quiet vm delete {' '.join(names)}", deadline_s=deadline_s, user=OWNER)
+
+
+def records(machine: Machine) -> dict[str, dict[str, Any]]:
+    """Return the records of all VMs by name."""
+    return {record["name"]: record for record in machine.json("banger vm list --json", deadline_s=120)}

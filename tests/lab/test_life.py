@@ -1,0 +1,83 @@
+"""A VM's life on KVM, as the farm's owner leads it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from lab.farm import create, delete, guest, records
+from lab.installation import run_steps
+from lab.machine import Machine
+from lab.recipe import OWNER
+
+pytestmark = pytest.mark.lab
+
+NAME = "life"
+STAGES = {
+    "reserve",
+    "overlay",
+    "attach_system_disk",
+    "patch_rootfs",
+    "work_disk",
+    "tap",
+    "launch",
+    "wait_ready",
+}
+
+
+def test_the_document_s_first_vm_lives_and_goes(lab: Machine) -> None:
+    run_steps(lab, "A first VM", user=OWNER)
+
+
+@pytest.fixture(scope="module")
+def dev(lab: Machine):
+    """A VM that runs."""
+    record = create(lab, NAME)
+    yield record
+    if NAME in records(lab):
+        delete(lab, NAME)
+
+
+def test_a_vm_is_created_and_runs_on_kvm(lab: Machine, dev) -> None:
+    assert dev["state"] == "running"
+    assert guest(lab, NAME, "echo it is $(hostname)").strip() == f"it is {NAME}"
+    assert re.search(r"qemu-system-x86_64.* -accel kvm", lab.run("pgrep --list-full qemu-system-x86"))
+
+
+def test_its_system_disk_is_a_snapshot(lab: Machine, dev) -> None:
+    table = lab.run(f"dmsetup table banger-{dev['id']}")
+    assert re.match(r"0 \d+ snapshot \S+ \S+ P 8", table)
+
+
+def test_its_timeline_tells_every_stage(lab: Machine, dev) -> None:
+    told = lab.run(f"banger vm show {NAME} --timeline", user=OWNER, deadline_s=120)
+    done = re.findall(r"^(\w+) .* ok$", told, re.MULTILINE)
+    assert set(done) >= STAGES, told
+
+
+def test_a_commands_end_is_exec_s_own(lab: Machine, dev) -> None:
+    ended = lab.try_run(
+        "banger vm exec {NAME} -- sh -c 'echo out; echo err >&2; exit 42'", user=OWNER, deadline_s=120
+    )
+    assert (ended.code, ended.out.strip(), ended.err.strip()) == (42, "out", "err")
+
+
+def test_stop_and_start_keep_what_the_guest_changed(lab: Machine, dev) -> None:
+    guest(lab, NAME, "echo kept > /etc/kept; sync")
+    lab.run(f"banger --quiet vm stop {NAME}", user=OWNER, deadline_s=180)
+    assert lab.run("dmsetup ls | grep -c banger- || true").strip() == "0"
+    lab.run(f"banger --quiet vm start {NAME}", user=OWNER, deadline_s=300)
+    assert guest(lab, NAME, "cat /etc/kept").strip() == "kept"
+
+
+def test_a_deleted_vm_leaves_nothing(lab: Machine, dev) -> None:
+    delete(lab, NAME)
+    left = lab.run(
+        "dmsetup ls | grep banger- || true; losetup --list --noheadings; ip -o link | grep bgr- || true\n"
+        "pgrep -a qemu-system || true; ls /var/lib/banger/vms /run/banger/jails\n"
+        "systemctl list-units --all --plain --no-legend 'banger-vm-*'"
+    )
+    assert dev["id"] not in left
+    assert "qemu-system" not in left
+    assert NAME not in records(lab)
