@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 export MAKE_TARGET := $(firstword $(MAKECMDGOALS))
 
-.PHONY: help setup demo test check bench chaos lab-shell lock clean
+.PHONY: help setup demo test check bench chaos lab lab-shell lock clean
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 16
@@ -28,6 +28,10 @@ bench: setup ## The numbers that we promise, measured on this machine
 chaos: ## Kill the services at every point and N times at random (make chaos N=1000 SEED=42)
 	@scripts/setup --tests
 	@scripts/chaos $(if $(N),--kills $(N)) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))
+
+lab: ## Prove the farm on a Debian host with systemd, device-mapper and KVM, which is made and booted here
+	@scripts/setup --tests
+	@scripts/lab
 
 lab-shell: ## A Debian VM as the farm's host, with a farm installed, and a shell in it
 	@scripts/setup --tests
