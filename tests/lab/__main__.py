@@ -40,7 +40,15 @@ def main(arguments: list[str]) -> int:
     if arguments == ["--help"]:
         say(__doc__ or "")
         return 0
-    verbs = {"--up": up, "--install": install, "--ssh": ssh, "--put": put, "--down": down, "--list": list_}
+    verbs = {
+        "--on": on,
+        "--up": up,
+        "--install": install,
+        "--ssh": ssh,
+        "--put": put,
+        "--down": down,
+        "--list": list_,
+    }
     if missing := guards.missing():
         say(f"skipped: {missing}")
         return 0
@@ -64,6 +72,13 @@ def suite(*arguments: str) -> int:
     code = subprocess.run((*pytest, *(arguments or ("tests/lab",))), env=environment, check=False).returncode
     say(f"the whole run took {time.monotonic() - started:.0f} s")
     return code
+
+
+def on(name: str, *arguments: str) -> int:
+    """Run pytest over a host that runs; what it does to the farm there stays."""
+    running(name)
+    os.environ["BANGER_LAB_ON"] = name
+    return suite(*arguments)
 
 
 def up(name: str, *, detached: bool = True) -> int:

@@ -26,6 +26,7 @@ from lab.wheel import build_wheel
 
 # Where what is brought back goes. scripts/lab sets it: a plain pytest boots no host.
 ASKED = "BANGER_LAB"
+ON = "BANGER_LAB_ON"  # a host that `scripts/lab --up` has booted, with a farm: used as it is, and left so
 FIRST = ("test_installed.py", "test_life.py")
 LAST = ("test_services.py", "test_reboot.py", "test_uninstall.py")
 TEST_DEADLINE_S = 900
@@ -60,6 +61,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def fresh_lab(say: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """The host with banger's code on it, and no farm yet."""
     out = Path(os.environ[ASKED])
+    if name := os.environ.get(ON):
+        yield Machine(RUN_DIR / name)
+        return
     with _phase("the disk, from the cache or new"):
         disk = host_disk(say)
         images = tmp_path_factory.mktemp("images") / "images.tar"
@@ -89,7 +93,8 @@ def before_farm(fresh_lab: Machine) -> Traces:
 def lab(fresh_lab: Machine, before_farm: Traces) -> Machine:
     """The host with a farm that is ready; see ``lab.machine.Machine`` for what can be done with it."""
     with _phase("images and farm"):
-        install_farm(fresh_lab)
+        if not os.environ.get(ON):
+            install_farm(fresh_lab)
         wait_for_workers(fresh_lab)
     return fresh_lab
 
