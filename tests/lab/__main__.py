@@ -1,13 +1,16 @@
 """``scripts/lab``: run the lab's suite, or keep one of its hosts for development.
 
-scripts/lab [PYTEST ARGUMENTS]       the suite, on a host of its own
-scripts/lab --up NAME                boot a host in the background
-scripts/lab --install NAME           this tree's wheel onto it: the whole farm, or a newer one over it
-scripts/lab --ssh NAME [COMMAND]     a command, or a shell, as root
-scripts/lab --put NAME FILE REMOTE   a file into it
-scripts/lab --down NAME              end it
-scripts/lab --list                   which there are
-scripts/lab --shell                  boot, install, a shell; gone when that ends
+    scripts/lab [PYTEST ARGUMENTS]       the suite, on a host of its own
+    scripts/lab --on NAME [ARGUMENTS]    the suite, on a host that runs and has a farm
+    scripts/lab --up NAME                boot a host in the background
+    scripts/lab --install NAME           this tree's wheel onto it: the whole farm, or a newer one over it
+    scripts/lab --ssh NAME [COMMAND]     a command, or a shell, as root
+    scripts/lab --put NAME FILE REMOTE   a file into it
+    scripts/lab --down NAME              end it
+    scripts/lab --list                   which there are
+    scripts/lab --shell                  boot, install, a shell; gone when that ends
+
+Ends with 0, and the reason, where this machine cannot run it.
 """
 
 from __future__ import annotations

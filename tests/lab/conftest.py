@@ -12,12 +12,13 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lab.cache import host_disk
 from lab.evidence import collect
-from lab.farm import wait_for_workers
+from lab.farm import create, wait_for_workers
 from lab.images import pack_images
 from lab.installation import bring, install_farm, run_steps
 from lab.machine import RUN_DIR, Machine
@@ -97,6 +98,12 @@ def lab(fresh_lab: Machine, before_farm: Traces) -> Machine:
             install_farm(fresh_lab)
         wait_for_workers(fresh_lab)
     return fresh_lab
+
+
+@pytest.fixture(scope="session")
+def steady(lab: Machine) -> dict[str, Any]:
+    """The record of a VM that runs through restarts and reboot, until the farm is uninstalled."""
+    return create(lab, "steady", "--autostart")
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from lab.farm import create, delete, guest, records, wait_for_workers
+from lab.farm import create, guest, records, wait_for_workers
 from lab.machine import Machine
 
 pytestmark = pytest.mark.lab
@@ -16,28 +16,27 @@ LOOKED_AFTER_S = 240.0
 
 
 @pytest.fixture(scope="module")
-def rebooted(lab: Machine):
-    """The records of two VMs that ran when the host went down; only one is to come back by itself."""
-    made = {"back": create(lab, "back", "--autostart"), "down": create(lab, "down")}
-    guest(lab, "back", "echo kept > /etc/kept; sync")
+def rebooted(lab: Machine, steady):
+    """The records of two VMs that ran when the host went down; only the steady one is to be back."""
+    made = {"steady": steady, "down": create(lab, "down")}
+    guest(lab, "steady", "echo kept > /etc/kept; sync")
     lab.reboot()
     wait_for_workers(lab)
-    yield made
-    delete(lab, *made)
+    return made
 
 
 def test_list_is_true_and_who_is_to_be_back_is_back(lab: Machine, rebooted) -> None:
     deadline = time.monotonic() + LOOKED_AFTER_S
-    wanted = {"back": "running", "down": "stopped"}
+    wanted = {"steady": "running", "down": "stopped"}
     while (found := {name: record["state"] for name, record in records(lab).items()}) != wanted:
         assert time.monotonic() < deadline, found
         time.sleep(2)
-    assert guest(lab, "back", "cat /etc/kept").strip() == "kept"
+    assert guest(lab, "steady", "cat /etc/kept").strip() == "kept"
 
 
 def test_nothing_stale_is_left_of_the_other(lab: Machine, rebooted) -> None:
     there = lab.run("dmsetup ls; ip -o link; ls /run/banger/jails; systemctl list-units --all 'banger-vm-*'")
-    assert rebooted["back"]["id"] in there
+    assert rebooted["steady"]["id"] in there
     assert rebooted["down"]["id"] not in there
 
 

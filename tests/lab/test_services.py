@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.farm import boot_id, create, delete, guest, wait_for_workers
+from lab.farm import boot_id, guest, wait_for_workers
 from lab.installation import bring, run_steps
 from lab.machine import Machine
 from lab.wheel import build_wheel
@@ -18,11 +18,9 @@ NAME = "steady"
 
 
 @pytest.fixture(scope="module")
-def boot(lab: Machine):
+def boot(lab: Machine, steady) -> str:
     """The boot id of a guest that runs all the while."""
-    create(lab, NAME)
-    yield boot_id(lab, NAME)
-    delete(lab, NAME)
+    return boot_id(lab, NAME)
 
 
 def test_guests_survive_a_restart_of_all_services(lab: Machine, boot: str) -> None:

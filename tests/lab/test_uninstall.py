@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab.farm import create, delete
+from lab.farm import delete, records
 from lab.installation import run_steps
 from lab.machine import Machine
 from lab.traces import Traces, traces_of
@@ -12,11 +12,10 @@ from lab.traces import Traces, traces_of
 pytestmark = pytest.mark.lab
 
 
-def test_a_farm_with_running_vms_is_not_uninstalled(lab: Machine) -> None:
-    create(lab, "runs")
+def test_a_farm_with_running_vms_is_not_uninstalled(lab: Machine, steady) -> None:
     ended = lab.try_run("banger system uninstall", deadline_s=120)
     assert (ended.code, "1 VMs run here" in ended.err) == (2, True), ended.err
-    delete(lab, "runs")
+    delete(lab, *records(lab))
 
 
 def test_uninstall_leaves_nothing(lab: Machine, before_farm: Traces) -> None:
