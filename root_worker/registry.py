@@ -25,7 +25,7 @@ class Registry:
         self._directory = directory
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def locked(self) -> AbstractContextManager[None]:
+    def locked(self) -> AbstractContextManager[int]:
         """Hold the registry's lock: one writer a host."""
         return held(self._directory / ".lock")
 

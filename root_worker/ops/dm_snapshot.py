@@ -38,28 +38,29 @@ def attach(vm_id: str, base: int, overlay: int, uid: int, lock: Path) -> None:
     ``lock`` is the host's lock file for disks: set-ups in parallel race for loops. StageFailedError when the
     overlay is full or invalid, or there is no node; nothing is left behind then.
     """
-    with held(lock):
-        if _has_snapshot(vm_id) and not path(vm_id).is_block_device():
-            _dmsetup(*remove_args(vm_id))  # a kill came before its node
-        if not _has_snapshot(vm_id):
+    with held(lock) as fd:
+        if _has_snapshot(vm_id, fd) and not path(vm_id).is_block_device():
+            _remove(vm_id, fd)  # a kill came before its node
+        if not _has_snapshot(vm_id, fd):
             with (
                 loop.attached(base, read_only=True) as origin,
                 loop.attached(overlay, read_only=False) as cow,
             ):
-                _create(create_args(vm_id, sectors(os.fstat(base).st_size), origin, cow, uid))
+                _create(create_args(vm_id, sectors(os.fstat(base).st_size), origin, cow, uid), fd)
         try:
             _own_node(vm_id, uid)
             _watch_usage(vm_id, overlay)
         except BaseException:
-            _dmsetup(*remove_args(vm_id))
+            _remove(vm_id, fd)
             raise
 
 
 def detach(vm_id: str, lock: Path) -> None:
     """Remove the VM's snapshot device, and with it its loops; forgives exactly its absence."""
-    with held(lock):
-        if _has_snapshot(vm_id):
-            _dmsetup(*remove_args(vm_id))
+    with held(lock) as fd:
+        if _has_snapshot(vm_id, fd):
+            _remove(vm_id, fd)
+        path(vm_id).unlink(missing_ok=True)  # a kill came after the device; its number may be another's soon
 
 
 def usage(name: str) -> Overlay | None:
@@ -68,9 +69,9 @@ def usage(name: str) -> Overlay | None:
     return overlay_of(status) if kind == "snapshot" else None
 
 
-def _create(arguments: tuple[str, ...]) -> None:
+def _create(arguments: tuple[str, ...], lock: int) -> None:
     try:
-        _dmsetup(*arguments)
+        _dmsetup(arguments, lock)
     except ToolFailedError as error:
         raise StageFailedError(
             "The kernel made no snapshot device",
@@ -88,14 +89,18 @@ def _watch_usage(vm_id: str, overlay: int) -> None:
         log.warning("the system disk's overlay of VM %s is %s", vm_id, found)
 
 
-def _has_snapshot(vm_id: str) -> bool:
+def _remove(vm_id: str, lock: int) -> None:
+    _dmsetup(remove_args(vm_id), lock)
+
+
+def _has_snapshot(vm_id: str, lock: int) -> bool:
     """Tell whether the VM's device is there; one that a kill left without a table is removed."""
     target = _target(dm_name(vm_id))
     if target is None:
         return False
     if target[0] == "snapshot":
         return True
-    _dmsetup(*remove_args(vm_id))
+    _remove(vm_id, lock)
     return False
 
 
@@ -123,5 +128,5 @@ def _own_node(vm_id: str, uid: int) -> None:
     os.chown(path(vm_id), uid, uid)  # of a device that was kept it may be udev's by now
 
 
-def _dmsetup(*arguments: str) -> str:
-    return run((tool("dmsetup"), *arguments), deadline_s=_DEADLINE_S).stdout.decode()
+def _dmsetup(arguments: tuple[str, ...], lock: int) -> None:
+    run((tool("dmsetup"), *arguments), deadline_s=_DEADLINE_S, pass_fds=(lock,))

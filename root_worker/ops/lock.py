@@ -10,11 +10,14 @@ from pathlib import Path
 
 
 @contextmanager
-def held(path: Path) -> Iterator[None]:
-    """Hold the lock of this file, which is made where it is absent."""
+def held(path: Path) -> Iterator[int]:
+    """Hold the lock of this file, which is made where it is absent.
+
+    A tool that is given the descriptor holds it as well: should we be killed, nobody comes in before it ends.
+    """
     fd = take(path)
     try:
-        yield
+        yield fd
     finally:
         os.close(fd)
 

@@ -25,14 +25,16 @@ TABLE = "0 2048 snapshot /dev/loop0 /dev/loop1 PO 8"
 class Host:
     """A kernel's device-mapper and loops in memory; ``events`` records what was done, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, nodes: Path) -> None:
+        self.nodes = nodes
         self.events: list[str] = []
         self.tables: dict[str, str] = {}
         self.status = "16/4096 16"
         self.failing = ""
 
-    def run(self, argv: Sequence[str], *, deadline_s: float, good: Sequence[int] = (0,)) -> Completed:
+    def run(self, argv: Sequence[str], *, deadline_s: float, pass_fds: Sequence[int]) -> Completed:
         assert deadline_s > 0
+        assert Path(f"/proc/self/fd/{pass_fds[0]}").readlink().name == "lock", "the tool holds it too"
         command = argv[1]
         if command == self.failing:
             self.events.append(f"{command} failed")
@@ -62,19 +64,19 @@ class Host:
         self.events.append(f"own {vm_id} {uid}")
 
     def path(self, vm_id: str) -> Path:
-        return Path("/dev/null" if self.failing == "kill" else "/dev/loop0")  # one that is no block device
+        return self.nodes / ("none" if self.failing == "kill" else "node")
 
 
 @pytest.fixture
-def host(monkeypatch: pytest.MonkeyPatch) -> Host:
-    host = Host()
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    host = Host(tmp_path)
     monkeypatch.setattr(dm_snapshot, "run", host.run)
     monkeypatch.setattr(dm_snapshot, "_target", host.target)
     monkeypatch.setattr(dm_snapshot, "tool", lambda name: f"/usr/sbin/{name}")
     monkeypatch.setattr(loop, "attached", host.attached)
     monkeypatch.setattr(dm_snapshot, "_own_node", host.own_node)
     monkeypatch.setattr(dm_snapshot, "path", host.path)
-    monkeypatch.setattr(Path, "is_block_device", lambda path: path.name == "loop0")
+    monkeypatch.setattr(Path, "is_block_device", lambda path: path.name == "node")
     return host
 
 
@@ -228,6 +230,13 @@ def test_detach_before_attach_after_it_and_twice(host: Host, files: tuple[int, i
     dm_snapshot.detach(VM, tmp_path / "lock")
     assert host.tables == {}
     assert host.events.count("remove") == 1
+
+
+def test_a_node_that_a_kill_left_without_a_device_is_removed(host: Host, tmp_path: Path) -> None:
+    node = host.path(VM)
+    node.touch()
+    dm_snapshot.detach(VM, tmp_path / "lock")
+    assert not node.exists()
 
 
 def test_another_vms_device_is_left_alone(host: Host, tmp_path: Path) -> None:
