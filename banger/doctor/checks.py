@@ -36,7 +36,7 @@ def examine(facts: Facts) -> list[Check]:
             if facts.redis.problem
             else (
                 *(redis_policy(facts), redis_append_only(facts)),
-                *(seat(facts), queues(facts), trouble(facts)),
+                *(seat(facts), queues(facts), strange(facts), trouble(facts)),
             )
         ),
         *redis_cut(facts),
@@ -253,6 +253,12 @@ def accelerator(facts: Facts) -> Check:
 def images(facts: Facts) -> Check:
     """Is there something to boot?"""
     meaning = "a VM's system disk starts from an image"
+    if facts.changed_files:
+        remedy = (
+            "Put them back as they were, with their times; or delete these VMs and images, and build again."
+        )
+        changed = f"changed since it was verified: {', '.join(facts.changed_files)}"
+        return fail("images", changed, "snapshots over a base that has changed are torn, and refused", remedy)
     if facts.images:
         return ok("images", ", ".join(facts.images), meaning)
     return warn("images", "none yet", meaning, "banger image build micro")
@@ -378,6 +384,21 @@ def queues(facts: Facts) -> Check:
         return ok("queues", ", ".join(facts.served), meaning)
     remedy = "sudo banger system restart" if facts.installation else "sudo banger farm up"
     return fail("queues", f"nobody serves {', '.join(idle)}", meaning, remedy)
+
+
+def strange(facts: Facts) -> Check:
+    """Did a crash leave something of a VM that nobody knows?"""
+    name, meaning = (
+        "leftovers",
+        "what a crash has left keeps names, memory or disks; reconcile removes its own",
+    )
+    if not facts.strange:
+        return ok(name, "none", meaning)
+    more = len(facts.strange) - _MOST_TOLD
+    found = "; ".join((*facts.strange[:_MOST_TOLD], *((f"{more} more",) if more > 0 else ())))
+    return warn(
+        name, found, meaning, "`banger reconcile` removes what is surely ours, and tells of the rest."
+    )
 
 
 def trouble(facts: Facts) -> Check:

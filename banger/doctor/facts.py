@@ -121,6 +121,7 @@ class Facts(NamedTuple):
     ``loop``: why there are no loop devices, empty where there are. ``vm_uids``: the first of them, and whose
     some of them are already. ``sealing``: why root would not do what this host's worker asks, None where
     there is nothing to say. ``trouble``: VMs in error, lost ones, full disks and late jobs, in words.
+    ``changed_files``: of images, since they were verified. ``strange``: what root finds here that is no VM's.
     ``damaged_aof``: what had to be cut of Redis' file, as it was, and since when.
     """
 
@@ -148,6 +149,8 @@ class Facts(NamedTuple):
     pair: PairFacts
     own_redis: bool
     trouble: tuple[str, ...] = ()
+    changed_files: tuple[str, ...] = ()
+    strange: tuple[str, ...] = ()
     sealing: str | None = None
     damaged_aof: tuple[str, str] | None = None
     installation: InstallFacts | None = None

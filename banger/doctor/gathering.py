@@ -84,6 +84,8 @@ def gather(settings: Settings) -> Facts:
         redis=redis,
         served=served,
         trouble=trouble,
+        changed_files=Catalogue(settings.paths).changed(settings.paths.verified) if root else (),
+        strange=() if redis.problem else _strange(settings),
         wanted_backend=settings.disk_backend,
         wanted_accelerator=settings.accelerator,
         wanted_vmm=settings.vmm,
@@ -250,6 +252,20 @@ def _trouble(settings: Settings) -> tuple[str, ...]:
         *(f"VM {one.name} is {one.state}" for one in failed),
         *(f"VM {names.get(vm.vm_id, vm.vm_id)}'s system disk: {vm.overlay}" for vm in disks),
         *(f"job {job.id} ({job.pipeline}) is overdue" for job in late),
+    )
+
+
+def _strange(settings: Settings) -> tuple[str, ...]:
+    """Return what root finds on this host that is called like ours and is no VM's, in words."""
+    try:
+        found = Records(connect(settings.redis(), answer_s=_ANSWER_S)).inventory(settings.host)
+    except BangerError:
+        return ()
+    if found is None:
+        return ()
+    return (
+        *(f"{one.kind} {one.name}" for one in found.strays),
+        *(f"{one.kind} {one.name} (not made by us)" for one in found.foreign),
     )
 
 

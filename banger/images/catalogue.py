@@ -13,7 +13,7 @@ from banger.contracts.errors import ConflictError, ImageDamagedError, NotFoundEr
 from banger.contracts.names import HostPaths, is_id
 from banger.images import store
 from banger.images.manifest import ImageManifest, KernelManifest, Sealed
-from banger.images.verify import verify_file
+from banger.images.verify import has_changed, verify_file
 
 log = logging.getLogger("banger.images")
 
@@ -63,6 +63,11 @@ class Catalogue:
             verify_file(self._paths.image(image.id) / name, digest, verified)
         for name, digest in kernel.files.items():
             verify_file(self._paths.kernel(kernel.id) / name, digest, verified)
+
+    def changed(self, verified: Path) -> tuple[str, ...]:
+        """Return the files of images that are missing, or are not those that were verified last, by path."""
+        files = [self._paths.image(image.id) / name for image in self.list() for name in image.files]
+        return tuple(str(file) for file in files if has_changed(file, verified))
 
     def delete(self, ref: str, users: Mapping[str, Sequence[str]]) -> tuple[ImageManifest, ...]:
         """Delete the image of this id, or all versions of this name, and kernels nobody needs any more.

@@ -6,6 +6,7 @@ of the caller's own. Whoever changes the file changes its ctime, which nobody bu
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -36,6 +37,20 @@ def verify_file(path: Path, expected: FileDigest, verified: Path) -> None:
         _write(receipt, stamp)
 
 
+def has_changed(path: Path, verified: Path) -> bool:
+    """Tell whether a file is another one, by inode, size or mtime, than was read and found right last."""
+    receipt = _read(verified / f"{path.parent.name}.{path.name}")
+    try:
+        seen = path.stat()
+    except FileNotFoundError:
+        return True
+    return receipt is not None and receipt.split()[:3] != _identity(seen).split()
+
+
+def _identity(seen: os.stat_result) -> str:
+    return f"{seen.st_ino} {seen.st_size} {seen.st_mtime_ns}"
+
+
 def _stamp(path: Path, expected: FileDigest) -> str:
     try:
         seen = path.stat()
@@ -43,7 +58,7 @@ def _stamp(path: Path, expected: FileDigest) -> str:
         raise ImageDamagedError(
             f"{path} is missing", resolution="Delete the image and build it again."
         ) from error
-    return f"{seen.st_ino} {seen.st_size} {seen.st_mtime_ns} {seen.st_ctime_ns} {expected.sha256}"
+    return f"{_identity(seen)} {seen.st_ctime_ns} {expected.sha256}"
 
 
 def _read(receipt: Path) -> str | None:

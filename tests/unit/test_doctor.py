@@ -84,6 +84,13 @@ def test_a_healthy_host_has_nothing_to_mend() -> None:
         ("state directory", {"disk": DiskFacts("/s", "ext4", 500, True)}, "fail", "/s on ext4, 0.5 GiB free"),
         ("state directory", {"disk": DiskFacts("/s", "xfs", 5120, True)}, "warn", "/s on xfs, 5.0 GiB free"),
         ("images", {"images": ()}, "warn", "none yet"),
+        (
+            "images",
+            {"changed_files": ("/i/rootfs.ext4",)},
+            "fail",
+            "changed since it was verified: /i/rootfs.ext4",
+        ),
+        ("leftovers", {"strange": ("jail 0123456789ab",)}, "warn", "jail 0123456789ab"),
         ("names", {"names": NAMES._replace(answers="nobody")}, "warn", "nobody answers at 172.16.0.1:53"),
         (
             "names",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -154,3 +155,16 @@ def test_a_missing_kernel_is_damage_with_advice(paths: HostPaths, verified: Path
     image = add_image(paths, "0123456789ab")
     with pytest.raises(ImageDamagedError, match=r"(?s)kernel 0123456789ab.*banger image build micro"):
         Catalogue(paths).verify(image.id, verified)
+
+
+def test_a_file_that_changed_since_it_was_verified_is_told(paths: HostPaths, verified: Path) -> None:
+    image = add_image(paths, add_kernel(paths).id)
+    catalogue, rootfs = Catalogue(paths), paths.rootfs(image.id)
+    assert catalogue.changed(verified) == ()  # nobody has looked yet
+    catalogue.verify(image.id, verified)
+    rootfs.chmod(0o400)
+    assert catalogue.changed(verified) == ()
+    os.utime(rootfs)
+    assert catalogue.changed(verified) == (str(rootfs),)
+    rootfs.unlink()
+    assert catalogue.changed(verified) == (str(rootfs),)
