@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from banger.complaints import complaints
 from banger.contracts.errors import InvalidInputError
 from banger.contracts.spec import VmSpec
+from banger.contracts.vmm import MAX_FIRECRACKER_VCPUS
 from banger.settings import Settings
 
 _DEFAULTS = ("image", "vcpus", "memory_mib", "disk_mib", "system_overlay_mib", "dns", "ready_timeout_s")
@@ -17,14 +18,31 @@ _DEFAULTS = ("image", "vcpus", "memory_mib", "disk_mib", "system_overlay_mib", "
 def wanted_spec(settings: Settings, name: str, wanted: dict[str, Any]) -> VmSpec:
     """Return the specification; None among what is wanted stands for the default.
 
-    InvalidInputError naming each field that is not valid.
+    InvalidInputError naming each field that is not valid, or what no host could do for it.
     """
     given = {key: value for key, value in wanted.items() if value is not None}
     defaults = {key: getattr(settings, key) for key in _DEFAULTS}
     try:
-        return VmSpec.model_validate(defaults | given | {"name": name})
+        spec = VmSpec.model_validate(defaults | given | {"name": name})
     except ValidationError as error:
         raise _invalid(error) from None
+    _refuse_impossible(spec)
+    return spec
+
+
+def _refuse_impossible(spec: VmSpec) -> None:
+    """Refuse what the VMM that was asked for can do on no host; the rest is its host's to judge."""
+    if spec.vmm == "qemu" and spec.net_rate_mib_s is not None:
+        raise InvalidInputError(
+            "QEMU does not limit a guest's network",
+            details="a limit for the network was asked for, and QEMU to run the VM",
+            resolution="Leave out one of the two: Firecracker limits it.",
+        )
+    if spec.vmm == "firecracker" and spec.vcpus > MAX_FIRECRACKER_VCPUS:
+        raise InvalidInputError(
+            f"Firecracker gives a guest {MAX_FIRECRACKER_VCPUS} vCPUs at most, not {spec.vcpus}",
+            resolution="Ask for fewer, or have QEMU run it.",
+        )
 
 
 def _invalid(error: ValidationError) -> InvalidInputError:

@@ -33,9 +33,14 @@ def show(ctx: typer.Context, as_json: options.Json = False) -> int:
     if as_json:
         print_json({name: {"value": value, "source": origin} for name, (value, origin) in found.items()})
     else:
-        rows = [(name, "" if value is None else value, origin) for name, (value, origin) in found.items()]
+        rows = [(name, _shown(value), origin) for name, (value, origin) in found.items()]
         typer.echo(columns(("SETTING", "VALUE", "SOURCE"), rows))
     return 0
+
+
+def _shown(value: object) -> object:
+    """Return the value as the configuration's files have it, empty where there is none."""
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else value
 
 
 def _masked(value: object) -> object:

@@ -232,3 +232,6 @@ def test_the_configuration_shows_its_sources_and_no_password(
     }
     assert shown["vcpus"] == {"value": 3, "source": str(tmp_path / "banger" / "config.toml")}
     assert shown["image"] == {"value": "micro", "source": "default"}
+    assert main(["config", "show"], Session()) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["names", "true", "default"] in lines, "as it is written in a file"

@@ -93,6 +93,8 @@ def test_create_fills_in_what_is_configured(made: Session, farm: PlayedFarm) -> 
         (["dev", "--vmm", "xen"], "vmm: should be 'auto', 'qemu' or 'firecracker'"),
         (["dev", "--disk-ops", "0"], "disk_ops_s: should be greater than or equal to 1"),
         (["dev", "--net-rate", "fast"], "net rate 'fast' is not a size"),
+        (["dev", "--vmm", "qemu", "--net-rate", "5MiB"], "QEMU does not limit a guest's network"),
+        (["dev", "--vmm", "firecracker", "--vcpus", "33"], "32 vCPUs at most, not 33"),
         (["dev", "--vcpus", "0"], "vcpus: should be greater than or equal to 1"),
     ],
 )
