@@ -39,6 +39,7 @@ LOOK_S = 60.0  # a host that slept is a minute late at most
 API_SOCKET = "firecracker.socket"  # beneath the directory of ``api_fd``
 API_DEADLINE_S = 30.0  # the last request of all returns when the kernel is in the guest's memory
 MAX_ANSWER_BYTES = 65536
+MAX_LINE_BYTES = 262144  # of what Firecracker counts; longer ones are cut
 
 
 def main() -> int:
@@ -139,7 +140,7 @@ def keep_jailed(plan: dict[str, Any], report: int) -> None:
         try:
             method, path, body = plan["last_request"]
             request(api, method, path, body, TERM_S)
-        except OSError as error:
+        except Exception as error:  # whatever it answers, we are here to end it
             return f"it cannot be asked to ({error})"
         return "Ctrl-Alt-Del to the guest"
 
@@ -160,27 +161,30 @@ def read_some(fd: int) -> bytes:
 def request(directory: int, method: str, path: str, body: bytes, deadline_s: float = API_DEADLINE_S) -> None:
     """Send one request to the API whose socket is in this directory; OSError unless it has been done.
 
-    The name of a socket is short: it is told from within the directory, wherever that is.
+    The name of a socket is short: it is told from within the directory, wherever that is. The deadline is for
+    all of it: a VMM that was taken over may answer a byte at a time.
     """
     os.fchdir(directory)
     line = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    over = now() + deadline_s
     try:
         line.settimeout(deadline_s)
         line.connect(API_SOCKET)
         head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         line.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        status, said = answer(line)
+        status, said = answer(line, over)
     finally:
         line.close()
     if status // 100 != 2:
         raise OSError(f"Firecracker answers {method} {path} with {status}: {said}")
 
 
-def answer(line: Any) -> tuple[int, str]:
-    """Read an answer; return its status, and what it says about itself."""
+def answer(line: Any, over: float) -> tuple[int, str]:
+    """Read an answer until ``over`` at most; return its status, and what it says about itself."""
     said = b""
     length = None
     while length is None or len(said.partition(b"\r\n\r\n")[2]) < length:
+        line.settimeout(max(over - now(), 0.001))
         if not (chunk := line.recv(CHUNK_BYTES)) or len(said) > MAX_ANSWER_BYTES:
             break
         said += chunk
@@ -267,16 +271,24 @@ def run_vmm(argv: list[str], report: int, devnull: int, console_end: int) -> Non
 
 
 class Latest:
-    """A file that holds the last of what was said, and nothing older."""
+    """A file that holds the last whole line of what was said, and nothing older.
+
+    Firecracker writes a line a KiB at a time, and the newline by itself.
+    """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._begun = b""
 
     def keep(self, data: bytes) -> None:
-        """Replace what the file holds. On a full disk nothing is kept."""
+        """Replace what the file holds, once a line has ended. On a full disk nothing is kept."""
+        *whole, begun = (self._begun + data).split(b"\n")
+        self._begun = begun[:MAX_LINE_BYTES]
+        if not whole:
+            return
         try:
             os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, data, 0)
+            os.pwrite(self._fd, whole[-1] + b"\n", 0)
         except OSError:
             return
 

@@ -1,7 +1,8 @@
 """A stand-in for Firecracker: its API on a Unix socket, which refuses what Firecracker refuses.
 
 It opens what it is told to open, when Firecracker opens it. In place of a guest it does what its kernel file
-says, in lines: ``say WORDS``, ``flood BYTES``, ``hang`` (no key ends it), ``end``, and ``refuse`` (to start).
+says, in lines: ``say WORDS``, ``flood BYTES``, ``hang`` (no key ends it), ``rubbish`` (is its answer to
+keys), ``end``, and ``refuse`` (to start).
 Run as a program, ``--version`` or ``--api-sock PATH``; the stand-in jailer calls ``main``.
 """
 
@@ -152,7 +153,7 @@ class Firecracker:
         if action == "SendCtrlAltDel":
             if not self.running:
                 raise RefusedError(PRE_BOOT)
-            self.ended = "hang" not in self.script
+            self.ended = not {"hang", "rubbish"} & set(self.script)
             return
         if action != "InstanceStart":
             raise RefusedError(f"unknown variant `{action}`")
@@ -164,11 +165,12 @@ class Firecracker:
             raise RefusedError("Start microvm error: Kvm error: Cannot create a VM")
         self.held["serial"] = write_nonblock(self.config["serial"]["serial_out_path"])
         self.running = True
-        os.write(self.held["metrics"], b'{"utc_timestamp_ms": 1}\n')
+        for piece in metrics_line():
+            os.write(self.held["metrics"], piece)
 
     def run_guest(self) -> None:
         """Do what the kernel file says."""
-        script, self.script = self.script, [line for line in self.script if line == "hang"]
+        script, self.script = self.script, [line for line in self.script if line in ("hang", "rubbish")]
         for line in script:
             word, _, rest = line.partition(" ")
             if word == "say":
@@ -177,6 +179,12 @@ class Firecracker:
                 flood(self.held["serial"], int(rest))
             elif word == "end":
                 self.ended = True
+
+
+def metrics_line() -> list[bytes]:
+    """Return a line of metrics in the pieces that Firecracker's LineWriter writes: a KiB, and the newline."""
+    text = json.dumps({"utc_timestamp_ms": 1, "uart": dict.fromkeys(map(str, range(900)), 0)}).encode()
+    return [*(text[start : start + 1024] for start in range(0, len(text), 1024)), b"\n"]
 
 
 def flood(fd: int, count: int) -> None:
@@ -220,6 +228,8 @@ def serve(path: str) -> None:
             head = f"HTTP/1.1 {status} \r\nServer: Firecracker API\r\nConnection: keep-alive\r\n"
             body = b"" if answer is None else json.dumps(answer).encode()
             more = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n" if body else ""
+            if vmm.running and "rubbish" in vmm.script and b"SendCtrlAltDel" in asked[2]:
+                more = "Content-Length: plenty\r\n"
             line.sendall(f"{head}{more}\r\n".encode() + body)
             if vmm.running:
                 vmm.run_guest()

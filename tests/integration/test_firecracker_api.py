@@ -9,7 +9,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -155,21 +157,48 @@ def test_a_drive_that_is_unknown_is_not_changed(ask):
         ask("/drives/vdz", {"drive_id": "vdz"}, "PATCH")
 
 
-def test_one_that_hangs_up_has_not_answered(place):
+@contextmanager
+def answered_by(place: Path, answer: Callable[[socket.socket], None]) -> Iterator[int]:
+    """Yield the directory of a socket of which one line is answered."""
     directory, home = os.open(place / "run", os.O_PATH | os.O_DIRECTORY), Path.cwd()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(place / "run" / keeper.API_SOCKET))
     listener.listen()
-    hanging_up = threading.Thread(target=lambda: listener.accept()[0].close())
-    hanging_up.start()
+    answering = threading.Thread(target=lambda: answer(listener.accept()[0]))
+    answering.start()
     try:
-        with pytest.raises(OSError, match=r"hung up|reset|Broken pipe"):
-            keeper.request(directory, "PUT", "/logger", b"{}")
+        yield directory
     finally:
-        hanging_up.join()
+        answering.join()
         listener.close()
         os.chdir(home)
         os.close(directory)
+
+
+def test_one_that_hangs_up_has_not_answered(place):
+    with (
+        answered_by(place, lambda line: line.close()) as directory,
+        pytest.raises(OSError, match=r"hung up|reset|Broken pipe"),
+    ):
+        keeper.request(directory, "PUT", "/logger", b"{}")
+
+
+def test_one_that_answers_a_byte_at_a_time_is_not_waited_for_longer(place):
+    asked_for = threading.Event()
+
+    def trickle(line: socket.socket) -> None:
+        with line, suppress(BrokenPipeError):
+            while not asked_for.wait(0.05):
+                line.send(b"H")
+
+    with answered_by(place, trickle) as directory:
+        began = time.monotonic()
+        try:
+            with pytest.raises(TimeoutError):
+                keeper.request(directory, "PUT", "/actions", b"{}", 0.3)
+        finally:
+            asked_for.set()
+        assert time.monotonic() - began < 5
 
 
 def listens(path: Path) -> bool:

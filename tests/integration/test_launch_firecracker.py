@@ -132,7 +132,9 @@ def test_what_firecracker_counts_is_kept(host):
     launch.do(request(), host)
     file = host.paths.metrics(VM)
     eventually(lambda: file.read_text().endswith("\n"))
-    assert json.loads(file.read_text()) == {"utc_timestamp_ms": 1}
+    told = json.loads(file.read_text())
+    assert told["utc_timestamp_ms"] == 1
+    assert len(told["uart"]) == 900
 
 
 def test_it_lives_in_the_vms_cgroups(host):
@@ -238,6 +240,14 @@ def test_when_its_time_is_over_it_is_ended(host):
     launch.do(request(expires_at=time.time() + 1.5), host)
     eventually(lambda: pids() == (None, None))
     assert "the time to live is over: Ctrl-Alt-Del to the guest" in log_of(host)
+
+
+def test_one_that_answers_rubbish_is_ended_in_time_all_the_same(host):
+    install_kernel(host, b"rubbish\n")
+    launch.do(request(expires_at=time.time() + 1.5), host)
+    eventually(lambda: pids() == (None, None), deadline_s=15)
+    assert "the time to live is over: it cannot be asked to" in log_of(host)
+    assert "signal 9 to the VMM" in log_of(host)
 
 
 # --- what goes wrong -----------------------------------------------------------------------------
