@@ -15,16 +15,19 @@ Ends with 0, and the reason, where this machine cannot run it.
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from leftovers import beside_others
 
+from banger.contracts.names import is_label
 from lab import guards
 from lab.cache import host_disk
 from lab.connection import LabError
@@ -59,10 +62,19 @@ def main(arguments: list[str]) -> int:
     try:
         if verb not in (*verbs, "--shell"):
             return suite(*arguments)
-        return shell() if verb == "--shell" else verbs[verb](*rest)
+        return shell() if verb == "--shell" else _called(verbs[verb], verb, rest)
     except LabError as error:
         say(str(error))
     return 1
+
+
+def _called(do: Callable[..., int], verb: str, words: list[str]) -> int:
+    """Do what a verb says; LabError where it has too few words, or too many."""
+    try:
+        inspect.signature(do).bind(*words)
+    except TypeError as error:
+        raise LabError(f"{verb}: {error}; scripts/lab --help shows what it takes") from None
+    return do(*words)
 
 
 def suite(*arguments: str) -> int:
@@ -150,7 +162,8 @@ def down(name: str) -> int:
 def list_() -> int:
     """Print the hosts that run."""
     for directory in sorted(RUN_DIR.glob("[!.]*")):
-        print(directory.name, "up" if Machine(directory).runs() else "dead: scripts/lab --down it")
+        name = directory.name
+        print(name, "up" if Machine(directory).runs() else f"dead: scripts/lab --down {name}")
     return 0
 
 
@@ -166,7 +179,9 @@ def shell() -> int:
 
 
 def named(name: str) -> Machine:
-    """Return the host of this name, whether it runs or not."""
+    """Return the host of this name, whether it runs or not; LabError for what is no directory's name."""
+    if not is_label(name):
+        raise LabError(f"{name!r} is no name of a host: letters a-z, digits and - make one")
     return Machine(RUN_DIR / name)
 
 

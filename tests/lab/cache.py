@@ -24,7 +24,7 @@ Progress = Callable[[str], None]
 
 def host_disk(progress: Progress) -> Path:
     """Return the directory with the host's disk, kernel and keys, made where it is not there yet."""
-    with _locked():
+    with _locked(progress):
         host = CACHE / f"host-{recipe.host_digest()}"
         if not host.exists():
             debian = CACHE / f"debian-{recipe.debian_digest()}"
@@ -50,11 +50,15 @@ def _made(target: Path, make: Callable[[Path], None], name: str, progress: Progr
 
 
 @contextmanager
-def _locked() -> Iterator[None]:
+def _locked(progress: Progress) -> Iterator[None]:
     """Hold the cache alone; what a killed build left in it goes."""
     CACHE.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (CACHE / ".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress("waiting for another run that makes the disk, which is then this one's as well")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         for left in CACHE.glob(f"{_SCRATCH}*"):
             shutil.rmtree(left, ignore_errors=True)
         yield

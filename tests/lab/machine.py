@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -131,11 +132,13 @@ class Machine:
 
     def put(self, local: Path, remote: str, *, mode: int = 0o644) -> None:
         """Copy a file into the host; it is root's there."""
-        self.run(f"install -m {mode:o} /dev/stdin '{remote}'", stdin=local.read_bytes(), deadline_s=180)
+        self.run(
+            f"install -m {mode:o} /dev/stdin {shlex.quote(remote)}", stdin=local.read_bytes(), deadline_s=180
+        )
 
     def fetch(self, remote: str, local: Path) -> None:
         """Copy a file out of the host."""
-        ended = self.try_run(f"cat '{remote}'", deadline_s=180)
+        ended = self.try_run(f"cat {shlex.quote(remote)}", deadline_s=180)
         if ended.code:
             raise LabError(f"{remote} cannot be read in the lab's host: {ended.err}")
         local.write_bytes(ended.stdout)

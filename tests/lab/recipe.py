@@ -86,18 +86,24 @@ def packages() -> tuple[str, ...]:
 
 def debian_digest() -> str:
     """Return a digest of what the Debian beneath is made from: packages, and the code that lays them out."""
-    return _digest("\n".join(packages()).encode(), KERNEL.encode(), *_code("recipe.py", "debian.py"))
+    parts = ("\n".join(packages()).encode(), KERNEL.encode(), *_code("recipe.py", "debian.py"))
+    return _digest(*parts, *_images_code("apt.py", "initrd.py", "tree.py"))
 
 
 def host_digest() -> str:
     """Return a digest of what the host's disk is made from: that Debian, and the locked dependencies."""
     lock = (ROOT / "requirements.lock").read_bytes()
-    return _digest(debian_digest().encode(), lock, *_code("host_disk.py"))
+    return _digest(debian_digest().encode(), lock, *_code("host_disk.py"), *_images_code("ext4.py"))
 
 
 def _code(*names: str) -> tuple[bytes, ...]:
     """Return source files: a changed comment costs a build, a change that went unseen would cost a day."""
     return tuple(Path(__file__).with_name(name).read_bytes() for name in names)
+
+
+def _images_code(*names: str) -> tuple[bytes, ...]:
+    """Return source files of banger's own that lay the host out, as they do images."""
+    return tuple((ROOT / "banger/images" / name).read_bytes() for name in names)
 
 
 def _digest(*parts: bytes) -> str:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from lab.connection import LabError
 from lab.recipe import ROOT
 
 _DEADLINE_S = 120.0
@@ -25,7 +26,9 @@ def build_wheel(target: Path, *, version: str | None = None) -> Path:
         project.write_text(text)
     pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "wheel", "--no-deps")
     build = ("--no-build-isolation", "--wheel-dir", target, source)
-    subprocess.run((*pip, *build), check=True, capture_output=True, timeout=_DEADLINE_S)
+    made = subprocess.run((*pip, *build), check=False, capture_output=True, timeout=_DEADLINE_S)
+    if made.returncode:
+        raise LabError(f"pip makes no wheel of this tree\n{made.stderr.decode(errors='replace')[-4000:]}")
     shutil.rmtree(source)
     (wheel,) = target.glob("banger-*.whl")
     return wheel
