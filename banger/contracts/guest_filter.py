@@ -88,7 +88,8 @@ def base_rules(network: IPv4Network) -> list[str]:
         *_chain(
             f"{_INET_TABLE} postrouting",
             "nat hook postrouting priority 100",
-            f'ip saddr {network} oifname != "{BRIDGE}" masquerade',
+            # Not the host's word to itself, which has the gateway's address when it is for the name server.
+            f'ip saddr {network} oifname != {{ "lo", "{BRIDGE}" }} masquerade',
         ),
     ]
 

@@ -140,6 +140,8 @@ def test_doctor_tells_whether_names_resolve(box: Box) -> None:
         )
         return check
 
+    assert names()["found"] == "in guests; what this host finds shows when a VM runs, by 172.16.0.1"
+    create(box, "dev")
     assert names()["found"] == "in guests; programs on this host do not find them"
     pid = box.pid("dns")
     os.kill(pid, signal.SIGSTOP)

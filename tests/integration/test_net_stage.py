@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -111,6 +112,24 @@ def test_the_bridge_has_the_gateways_address_and_a_mac_that_stays(host: RootHost
     tap.do(request(OTHER, slot=3), host)
     tap.undo(undo_of(), host)
     assert links()[BRIDGE]["address"] == bridge["address"] == "02:fc:ac:10:00:01"
+
+
+def test_the_host_speaks_to_its_own_address_under_it(host: RootHost) -> None:
+    """What listens there, the name server, may be kept from all but guests."""
+    network.remove_if_unused(SETTINGS)  # a host has had its other links for longer
+    tool("ip", "link", "set", "lo", "up")
+    tool("ip", "link", "add", "uplink", "type", "veth", "peer", "name", "out")
+    tool("ip", "addr", "add", "198.51.100.1/24", "dev", "uplink")
+    tool("ip", "link", "set", "uplink", "up")
+    network.ensure(SETTINGS)
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listening,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking,
+    ):
+        listening.bind(("172.16.0.1", 0))
+        listening.settimeout(5)
+        asking.sendto(b"who am I?", listening.getsockname())
+        assert listening.recvfrom(16)[1][0] == "172.16.0.1"
 
 
 def test_the_network_is_made_again_without_a_change(host: RootHost) -> None:
