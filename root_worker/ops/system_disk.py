@@ -68,10 +68,9 @@ def attach(host: RootHost, vm_id: str, image: str, uid: int, room_mib: int = 0) 
 def detach(host: RootHost, entry: Entry) -> None:
     """Undo ``attach``; the overlay, which holds the guest's changes, stays.
 
-    Of a VM that the registry had forgotten, the device alone tells that it had one.
+    Of a VM that the registry had forgotten, the kernel alone tells that it had one.
     """
-    backend = entry.disk_backend
-    if backend == "dm-snapshot" or (backend is None and dm_snapshot.path(entry.vm_id).exists()):
+    if entry.disk_backend != "file":
         dm_snapshot.detach(entry.vm_id, _lock(host))
 
 
