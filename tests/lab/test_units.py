@@ -10,40 +10,33 @@ import pytest
 from banger.contracts.names import unit_name
 from banger.contracts.vmm_limits import limits
 from lab.connection import LabError
+from lab.farm import create, delete, guest, wait_for_workers
 from lab.machine import Machine
+from lab.recipe import OWNER
 
 pytestmark = pytest.mark.lab
 
+NAME = "in-a-unit"
 PYTHON = "/opt/banger/bin/python"
-CALL_S = 300.0  # one call of banger, on a host that others keep busy
-ENDS_S = 120
+JOB_S = 300.0
+NOTICED_S = 120
 
 
 @pytest.fixture(scope="module")
 def vm(lab: Machine) -> Iterator[str]:
-    """The id of a VM that runs; tests leave it running."""
-    made = lab.json("banger vm create units --image micro --memory 128MiB --json", deadline_s=CALL_S)
-    yield made["id"]
-    lab.run("banger vm delete units --force", deadline_s=CALL_S)
+    """The id of a VM that runs, which each test leaves running; a deleted one leaves no unit."""
+    vm_id = create(lab, NAME)["id"]
+    yield vm_id
+    delete(lab, NAME)
+    assert _is_gone(lab, vm_id)
 
 
-def vmm_of(lab: Machine, vm_id: str) -> str:
-    """Return who the VM's processes are, each by its pid, the time of its start, and its program."""
+def living(lab: Machine, vm_id: str) -> str:
+    """Return who lives in the VM's unit: of each process its pid, the time of its start, and its program."""
     return lab.run(
         f"for pid in $(cat /sys/fs/cgroup/banger.slice/{unit_name(vm_id)}/cgroup.procs); do\n"
         "echo $pid $(cut -d' ' -f22 /proc/$pid/stat) $(tr '\\0' ' ' </proc/$pid/cmdline | cut -d' ' -f1)\n"
         "done"
-    )
-
-
-def state_becomes(lab: Machine, name: str, state: str) -> None:
-    """Wait until the farm says that the VM is in this state."""
-    said = f'"state": "{state}"'
-    lab.run(
-        f"for try in $(seq {ENDS_S}); do\n"
-        f"banger vm show {name} --json | grep -q '{said}' && exit\n"
-        "sleep 1; done; exit 1",
-        deadline_s=CALL_S,
     )
 
 
@@ -68,69 +61,69 @@ def test_the_limits_of_a_vm_are_its_units(lab: Machine, vm: str) -> None:
 
 
 def test_the_vmm_and_its_keeper_are_all_that_is_in_it(lab: Machine, vm: str) -> None:
-    names = [line.split()[-1] for line in vmm_of(lab, vm).splitlines()]
-    assert len(names) == 2
-    assert any("python" in name for name in names)
-    assert any("qemu" in name or "firecracker" in name for name in names)
-    root = lab.run("systemctl show banger-root-worker -p ControlGroup --value").strip()
-    users = lab.run(f"ps -o uid= -p $(paste -sd, /sys/fs/cgroup{root}/cgroup.procs)")
-    assert set(users.split()) == {"0"}
+    programs = [line.split()[2] for line in living(lab, vm).splitlines()]
+    assert len(programs) == 2
+    assert any("keeper" in program or "python" in program for program in programs)
+    assert any("qemu" in program or "firecracker" in program for program in programs)
+    of_root = lab.run("systemctl show -P ControlGroup banger-root-worker").strip()
+    assert set(lab.run(f"ps -o uid= -p $(paste -sd, /sys/fs/cgroup{of_root}/cgroup.procs)").split()) == {"0"}
 
 
-@pytest.mark.parametrize("mode", ["control-group", "mixed"])
-def test_no_kill_mode_of_the_root_worker_touches_a_vm(lab: Machine, vm: str, mode: str) -> None:
-    before = vmm_of(lab, vm)
-    drop_in = "/run/systemd/system/banger-root-worker.service.d"
+def test_no_kill_mode_of_the_root_worker_touches_a_vm(lab: Machine, vm: str) -> None:
+    before, drop_in = living(lab, vm), "/run/systemd/system/banger-root-worker.service.d"
     lab.run(
-        f"mkdir -p {drop_in}; printf '[Service]\\nKillMode={mode}\\n' >{drop_in}/kill.conf\n"
-        "systemctl daemon-reload\n"
-        f"test $(systemctl show banger-root-worker -p KillMode --value) = {mode}\n"
+        f"mkdir -p {drop_in}\n"
+        f"printf '[Service]\\nKillMode=control-group\\n' >{drop_in}/kill.conf; systemctl daemon-reload\n"
+        "test $(systemctl show -P KillMode banger-root-worker) = control-group\n"
         "systemctl restart banger-root-worker\n"
         f"rm -r {drop_in}; systemctl daemon-reload",
-        deadline_s=CALL_S,
+        deadline_s=JOB_S,
     )
-    assert vmm_of(lab, vm) == before
+    wait_for_workers(lab)
+    assert living(lab, vm) == before
 
 
-def test_a_stopped_unit_ends_its_vm_and_the_farm_notices(lab: Machine, vm: str) -> None:
+def test_a_unit_that_is_stopped_ends_its_vm_and_the_farm_notices(lab: Machine, vm: str) -> None:
     lab.run(f"systemctl stop {unit_name(vm)}")
-    assert lab.try_run(f"ls -d /sys/fs/cgroup/banger.slice/{unit_name(vm)}").code
+    assert _is_gone(lab, vm)
     said = lab.run(f"tail -c 100 /var/lib/banger/vms/{vm}/serial.log")
     assert said.endswith("[banger] the VMM exited with status 0\n")
-    state_becomes(lab, "units", "stopped")
-    lab.run("banger vm start units", deadline_s=CALL_S)
-    assert vmm_of(lab, vm)
+    stopped = '"state": "stopped"'
+    lab.run(
+        f"until banger vm show {NAME} --json | grep -q '{stopped}'; do sleep 1; done",
+        deadline_s=NOTICED_S,
+    )
+
+
+def test_what_systemd_refuses_is_said_in_its_words(lab: Machine, vm: str) -> None:
+    lab.run("systemctl mask --runtime --now --quiet banger.slice")
+    try:
+        with pytest.raises(LabError) as refused:
+            lab.run(f"banger --quiet vm start {NAME}", user=OWNER, deadline_s=JOB_S)
+    finally:
+        lab.run("systemctl unmask --runtime --quiet banger.slice")
+    assert f"systemd does not make {unit_name(vm)}" in str(refused.value)
+    assert "masked" in str(refused.value)
 
 
 def test_a_name_that_a_failed_unit_has_taken_breaks_no_start(lab: Machine, vm: str) -> None:
-    lab.run("banger vm stop units", deadline_s=CALL_S)
     taken = lab.run(
         f"systemd-run --quiet --unit={unit_name(vm)} --slice=banger.slice false\n"
-        f"for try in $(seq 100); do systemctl is-failed --quiet {unit_name(vm)} && break; sleep 0.1; done\n"
-        f"systemctl show {unit_name(vm)} -p ActiveState --value"
+        f"until systemctl is-failed --quiet {unit_name(vm)}; do sleep 0.1; done\n"
+        f"systemctl show -P ActiveState {unit_name(vm)}"
     )
     assert taken.strip() == "failed"
-    lab.run("banger vm start units", deadline_s=CALL_S)
-    assert vmm_of(lab, vm)
-
-
-def test_what_systemd_refuses_is_said_with_its_words(lab: Machine, vm: str) -> None:
-    lab.run("banger vm stop units; systemctl mask --runtime --now banger.slice", deadline_s=CALL_S)
-    try:
-        with pytest.raises(LabError) as refused:
-            lab.run("banger vm start units", deadline_s=CALL_S)
-    finally:
-        lab.run("systemctl unmask --runtime banger.slice; banger vm start units", deadline_s=CALL_S)
-    assert f"systemd does not make {unit_name(vm)}" in str(refused.value)
-    assert "masked" in str(refused.value)
+    lab.run(f"banger --quiet vm start {NAME}", user=OWNER, deadline_s=JOB_S)
+    assert len(living(lab, vm).splitlines()) == 2
+    assert guest(lab, NAME, "echo well").strip() == "well"
 
 
 def test_a_unit_of_a_vm_that_nobody_knows_is_swept(lab: Machine) -> None:
     name = unit_name("0badc0ffee01")
     lab.run(
         f"systemd-run --quiet --unit={name} --slice=banger.slice sleep 3600\n"
-        f"for try in $(seq {ENDS_S}); do systemctl is-active --quiet {name} || exit 0; sleep 1; done; exit 1",
-        deadline_s=CALL_S,
+        f"while systemctl is-active --quiet {name}; do sleep 1; done",
+        deadline_s=NOTICED_S,
     )
 
 
@@ -139,19 +132,26 @@ def test_a_root_worker_killed_at_any_step_leaves_nothing_that_an_undo_does_not_r
     # Meanwhile the worker, which has strays swept, must not help.
     found = lab.json(
         "systemctl stop banger-worker\n"
-        "trap 'systemctl start banger-worker; rm -rf /var/tmp/banger-killed-*' EXIT\n"
+        "trap 'systemctl start banger-worker; rm -rf /var/tmp/banger-killed-* /root/killed_starts.py' EXIT\n"
         f"unshare --mount --propagation slave -- {PYTHON} /root/killed_starts.py",
-        deadline_s=CALL_S,
+        deadline_s=JOB_S,
     )
-    both = ["cgroup", "jail", "keeper", "unit", "vmm"]
+    wait_for_workers(lab)
+    all_of_it = ["cgroup", "jail", "keeper", "unit", "vmm"]
     assert found == {
-        step: {"ended": -9, "after the kill": after_kill, "after the undo": []}
-        for step, after_kill in {
+        step: {"ended": -9, "after the kill": left, "after the undo": []}
+        for step, left in {
             "before systemd is asked": ["jail"],
             "once systemd is asked": ["jail"],
             "once the unit has come": ["jail"],
             "while the keeper starts": ["jail"],
-            "once the keeper is in the unit": both,
-            "once root has let go": both,
+            "once the keeper is in the unit": all_of_it,
+            "once root has let go": all_of_it,
         }.items()
     }
+
+
+def _is_gone(lab: Machine, vm_id: str) -> bool:
+    name = unit_name(vm_id)
+    places = f"/sys/fs/cgroup/banger.slice/{name} /run/systemd/transient/{name}"
+    return not lab.try_run(f"ls -d {places}").out
