@@ -19,7 +19,7 @@ def wait_for_workers(machine: Machine, deadline_s: float = _READY_S) -> None:
     """Wait until both workers, as systemd started them last, have said that they are ready."""
     script = "\n".join(
         f"journalctl --quiet --output=cat _SYSTEMD_INVOCATION_ID=$(systemctl show -P InvocationID {unit})"
-        " | grep -q 'ready\\.'"
+        " | grep 'ready\\.' >/dev/null"
         for unit in WORKERS
     )
     deadline = time.monotonic() + deadline_s

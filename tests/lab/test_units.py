@@ -90,7 +90,7 @@ def test_a_unit_that_is_stopped_ends_its_vm_and_the_farm_notices(lab: Machine, v
     assert said.endswith("[banger] the VMM exited with status 0\n")
     stopped = '"state": "stopped"'
     lab.run(
-        f"until banger vm show {NAME} --json | grep -q '{stopped}'; do sleep 1; done",
+        f"until banger vm show {NAME} --json | grep '{stopped}' >/dev/null; do sleep 1; done",
         deadline_s=NOTICED_S,
     )
 
