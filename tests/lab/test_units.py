@@ -99,7 +99,7 @@ def test_what_systemd_refuses_is_said_in_its_words(lab: Machine, vm: str) -> Non
     lab.run("systemctl mask --runtime --now --quiet banger.slice")
     try:
         with pytest.raises(LabError) as refused:
-            lab.run(f"banger --quiet vm start {NAME}", user=OWNER, deadline_s=JOB_S)
+            lab.run(f"banger vm start {NAME} --quiet", user=OWNER, deadline_s=JOB_S)
     finally:
         lab.run("systemctl unmask --runtime --quiet banger.slice")
     assert f"systemd does not make {unit_name(vm)}" in str(refused.value)
@@ -113,7 +113,7 @@ def test_a_name_that_a_failed_unit_has_taken_breaks_no_start(lab: Machine, vm: s
         f"systemctl show -P ActiveState {unit_name(vm)}"
     )
     assert taken.strip() == "failed"
-    lab.run(f"banger --quiet vm start {NAME}", user=OWNER, deadline_s=JOB_S)
+    lab.run(f"banger vm start {NAME} --quiet", user=OWNER, deadline_s=JOB_S)
     assert len(living(lab, vm).splitlines()) == 2
     assert guest(lab, NAME, "echo well").strip() == "well"
 
