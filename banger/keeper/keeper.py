@@ -202,7 +202,10 @@ def signal_to(pidfd: int, number: int) -> Callable[[], str]:
     """Return what sends the VMM a signal, and says so."""
 
     def send() -> str:
-        _signal.pidfd_send_signal(pidfd, number)
+        try:
+            _signal.pidfd_send_signal(pidfd, number)
+        except ProcessLookupError:
+            return "it has ended already"
         return f"signal {number} to the VMM"
 
     return send
@@ -228,11 +231,7 @@ def watch(
     while True:
         left = None if over is None or not ways else over - now()
         if left is not None and left <= 0:
-            try:
-                how = ways.pop(0)()
-            except ProcessLookupError:
-                how = "it has ended already"
-            log.append(f"\n[banger] the time to live is over: {how}\n".encode())
+            log.append(f"\n[banger] the time to live is over: {ways.pop(0)()}\n".encode())
             over = now() + TERM_S
             continue
         ready = [fd for fd, _ in poll.poll(None if left is None else min(left, LOOK_S) * 1000 + 1)]

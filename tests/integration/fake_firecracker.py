@@ -2,7 +2,7 @@
 
 It opens what it is told to open, when Firecracker opens it. In place of a guest it does what its kernel file
 says, in lines: ``say WORDS``, ``flood BYTES``, ``hang`` (no key ends it), ``rubbish`` (is its answer to
-keys), ``end``, and ``refuse`` (to start).
+keys), ``end``, and ``refuse`` (to start) or ``crash`` (instead).
 Run as a program, ``--version`` or ``--api-sock PATH``; the stand-in jailer calls ``main``.
 """
 
@@ -161,6 +161,8 @@ class Firecracker:
             raise RefusedError(POST_BOOT)
         if "boot-source" not in self.config:
             raise RefusedError("Cannot start microvm without kernel configuration.")
+        if "crash" in self.script:
+            os._exit(148)
         if "refuse" in self.script:
             raise RefusedError("Start microvm error: Kvm error: Cannot create a VM")
         self.held["serial"] = write_nonblock(self.config["serial"]["serial_out_path"])

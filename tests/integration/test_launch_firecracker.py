@@ -262,6 +262,15 @@ def test_a_start_that_firecracker_refuses_says_why_and_leaves_no_process(host):
     launch.undo(undo_request(), host)
 
 
+def test_one_that_crashes_while_it_is_told_what_to_run_is_said_so_and_no_more(host):
+    install_kernel(host, b"crash\n")
+    with pytest.raises(StageFailedError, match="could not be started") as caught:
+        launch.do(request(), host)
+    assert "Traceback" not in caught.value.details
+    assert "hung up" in caught.value.details or "reset" in caught.value.details
+    assert pids() == (None, None)
+
+
 def test_a_jailer_that_fails_says_why(host, pair):
     other = pair["firecracker"].with_name("vmm")
     other.hardlink_to(pair["firecracker"])
