@@ -107,6 +107,13 @@ class Settings(BaseSettings):
             raise ValueError("must have a prefix from /16 to /29")
         return network
 
+    @field_validator("firecracker", "jailer")
+    @classmethod
+    def _program_is_found_from_anywhere(cls, program: Path) -> Path:
+        if not program.is_absolute():
+            raise ValueError("must be an absolute path")
+        return program
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -24,6 +24,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (b"memory = 512", "memory: there is no such key"),
         (b'vcpus = "many"', "vcpus: should be a valid integer"),
         (b"vcpus = 0", "vcpus: should be greater than or equal to 1"),
+        (b'jailer = "bin/jailer"', "jailer: must be an absolute path"),
         (b"vcpus = ", "is not valid TOML"),
         (b"\xff\xfe", "is not valid TOML"),
     ],
