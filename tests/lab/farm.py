@@ -32,7 +32,7 @@ def wait_for_workers(machine: Machine, deadline_s: float = _READY_S) -> None:
 
 def create(machine: Machine, name: str, *options: str, deadline_s: float = 300.0) -> dict[str, Any]:
     """Create a VM of the image micro as the farm's owner, and return its record."""
-    words = f"banger --quiet vm create {name} --image micro --memory 128MiB {' '.join(options)} --json"
+    words = f"banger vm create {name} --image micro --memory 128MiB {' '.join(options)} --json"
     record: dict[str, Any] = json.loads(machine.run(words, deadline_s=deadline_s, user=OWNER))
     return record
 
@@ -49,7 +49,7 @@ def boot_id(machine: Machine, name: str) -> str:
 
 def delete(machine: Machine, *names: str, deadline_s: float = 300.0) -> None:
     """Delete VMs."""
-    machine.run(f"banger --quiet vm delete {' '.join(names)}", deadline_s=deadline_s, user=OWNER)
+    machine.run(f"banger vm delete {' '.join(names)}", deadline_s=deadline_s, user=OWNER)
 
 
 def records(machine: Machine) -> dict[str, dict[str, Any]]:

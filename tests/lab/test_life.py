@@ -65,9 +65,9 @@ def test_a_commands_end_is_exec_s_own(lab: Machine, dev) -> None:
 
 def test_stop_and_start_keep_what_the_guest_changed(lab: Machine, dev) -> None:
     guest(lab, NAME, "echo kept > /etc/kept; sync")
-    lab.run(f"banger --quiet vm stop {NAME}", user=OWNER, deadline_s=180)
+    lab.run(f"banger vm stop {NAME}", user=OWNER, deadline_s=180)
     assert lab.run("dmsetup ls | grep -c banger- || true").strip() == "0"
-    lab.run(f"banger --quiet vm start {NAME}", user=OWNER, deadline_s=300)
+    lab.run(f"banger vm start {NAME}", user=OWNER, deadline_s=300)
     assert guest(lab, NAME, "cat /etc/kept").strip() == "kept"
 
 

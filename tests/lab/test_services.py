@@ -53,7 +53,7 @@ def test_guests_survive_an_upgrade(lab: Machine, boot: str, tmp_path: Path) -> N
 
 
 def test_the_newer_services_look_after_what_the_older_ones_made(lab: Machine, boot: str) -> None:
-    lab.run(f"banger --quiet vm restart {NAME}", deadline_s=300)
+    lab.run(f"banger vm restart {NAME}", deadline_s=300)
     assert guest(lab, NAME, "echo well").strip() == "well"
     assert boot_id(lab, NAME) != boot
 
