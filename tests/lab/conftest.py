@@ -30,7 +30,7 @@ ASKED = "BANGER_LAB"
 ON = "BANGER_LAB_ON"  # a host that `scripts/lab --up` has booted, with a farm: used as it is, and left so
 FIRST = ("test_installed.py", "test_life.py")
 LAST = ("test_services.py", "test_reboot.py", "test_uninstall.py")
-TEST_DEADLINE_S = 900
+TEST_DEADLINE_S = 900  # of a test alone: what the host is made and installed by has deadlines of its own
 
 _phases: list[tuple[str, float]] = []
 
@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not os.environ.get(ASKED):
             item.add_marker(pytest.mark.skip(reason="needs a host of its own: make lab"))
         if not item.get_closest_marker("timeout"):
-            item.add_marker(pytest.mark.timeout(TEST_DEADLINE_S))
+            item.add_marker(pytest.mark.timeout(TEST_DEADLINE_S, func_only=True))
     places = [number for number, item in enumerate(items) if item in ours]
     for place, item in zip(places, sorted(ours, key=lambda item: _rank(item.path.name)), strict=True):
         items[place] = item
