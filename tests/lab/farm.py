@@ -11,7 +11,8 @@ from lab.machine import Machine
 from lab.recipe import OWNER
 
 WORKERS = ("banger-worker", "banger-root-worker")
-_READY_S = 240.0
+CALL_S = 300.0  # for one call of banger: seconds, but for a host that others keep busy
+_READY_S = 300.0
 _POLL_S = 1.0
 
 
@@ -30,14 +31,14 @@ def wait_for_workers(machine: Machine, deadline_s: float = _READY_S) -> None:
         time.sleep(_POLL_S)
 
 
-def create(machine: Machine, name: str, *options: str, deadline_s: float = 300.0) -> dict[str, Any]:
+def create(machine: Machine, name: str, *options: str, deadline_s: float = CALL_S) -> dict[str, Any]:
     """Create a VM of the image micro as the farm's owner, and return its record."""
     words = f"banger vm create {name} --image micro --memory 128MiB {' '.join(options)} --json"
     record: dict[str, Any] = json.loads(machine.run(words, deadline_s=deadline_s, user=OWNER))
     return record
 
 
-def guest(machine: Machine, name: str, script: str, *, deadline_s: float = 120.0) -> str:
+def guest(machine: Machine, name: str, script: str, *, deadline_s: float = CALL_S) -> str:
     """Run a shell script in a guest as the farm's owner, and return its stdout."""
     return machine.run(f"banger vm ssh {name}", stdin=script.encode(), deadline_s=deadline_s, user=OWNER)
 
@@ -47,11 +48,11 @@ def boot_id(machine: Machine, name: str) -> str:
     return guest(machine, name, "cat /proc/sys/kernel/random/boot_id").strip()
 
 
-def delete(machine: Machine, *names: str, deadline_s: float = 300.0) -> None:
+def delete(machine: Machine, *names: str, deadline_s: float = CALL_S) -> None:
     """Delete VMs."""
     machine.run(f"banger vm delete {' '.join(names)}", deadline_s=deadline_s, user=OWNER)
 
 
 def records(machine: Machine) -> dict[str, dict[str, Any]]:
     """Return the records of all VMs by name."""
-    return {record["name"]: record for record in machine.json("banger vm list --json", deadline_s=120)}
+    return {record["name"]: record for record in machine.json("banger vm list --json", deadline_s=CALL_S)}

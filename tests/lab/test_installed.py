@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from lab.farm import CALL_S
 from lab.installation import run_steps
 from lab.machine import Machine
 
@@ -22,7 +23,7 @@ def test_the_services_run_and_nothing_failed(lab: Machine) -> None:
 
 
 def test_units_are_as_confined_as_promised(lab: Machine) -> None:
-    said = lab.run(f"systemd-analyze security --no-pager {' '.join(EXPOSED_AT_MOST)}", deadline_s=120)
+    said = lab.run(f"systemd-analyze security --no-pager {' '.join(EXPOSED_AT_MOST)}", deadline_s=CALL_S)
     found = re.findall(r"Overall exposure level for (\S+)\.service: ([\d.]+)", said)
     exposure = {unit: float(level) for unit, level in found}
     assert set(exposure) == set(EXPOSED_AT_MOST), said
@@ -31,7 +32,7 @@ def test_units_are_as_confined_as_promised(lab: Machine) -> None:
 
 def test_the_document_ends_with_a_doctor_that_is_content(lab: Machine) -> None:
     run_steps(lab, "See that it is well")
-    checks = {check["name"]: check for check in lab.json("banger doctor --json", deadline_s=180)}
+    checks = {check["name"]: check for check in lab.json("banger doctor --json", deadline_s=CALL_S)}
     assert checks["accelerator"]["status"] == "ok", checks["accelerator"]
     assert "kvm" in checks["accelerator"]["found"]
     assert "dm-snapshot" in checks["disk backend"]["found"]

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from lab.farm import create, guest, records, wait_for_workers
+from lab.farm import CALL_S, create, guest, records, wait_for_workers
 from lab.machine import Machine
 
 pytestmark = pytest.mark.lab
@@ -42,6 +42,6 @@ def test_nothing_stale_is_left_of_the_other(lab: Machine, rebooted) -> None:
 
 def test_services_came_up_by_themselves_and_nothing_has_drifted(lab: Machine, rebooted) -> None:
     assert lab.run("systemctl --failed --plain --no-legend") == ""
-    status = lab.json("banger system status --json", deadline_s=120)
+    status = lab.json("banger system status --json", deadline_s=CALL_S)
     assert status["well"], status["drift"]
     assert all(re.match("active", unit["active"]) for unit in status["units"])

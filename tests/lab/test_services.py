@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.farm import boot_id, guest, wait_for_workers
+from lab.farm import CALL_S, boot_id, guest, wait_for_workers
 from lab.installation import bring, run_steps
 from lab.machine import Machine
 from lab.wheel import build_wheel
@@ -25,7 +25,7 @@ def boot(lab: Machine, steady) -> str:
 
 def test_guests_survive_a_restart_of_all_services(lab: Machine, boot: str) -> None:
     before = _pids(lab)
-    lab.run("banger system restart", deadline_s=240)
+    lab.run("banger system restart", deadline_s=CALL_S)
     wait_for_workers(lab)
     assert not before & _pids(lab), "they are others now"
     assert boot_id(lab, NAME) == boot
@@ -47,13 +47,13 @@ def test_guests_survive_an_upgrade(lab: Machine, boot: str, tmp_path: Path) -> N
     bring(lab, build_wheel(tmp_path, version=NEWER))
     run_steps(lab, "Upgrade")
     wait_for_workers(lab)
-    status = lab.json("banger system status --json", deadline_s=120)
+    status = lab.json("banger system status --json", deadline_s=CALL_S)
     assert (status["version"], status["well"]) == (NEWER, True), status
     assert boot_id(lab, NAME) == boot
 
 
 def test_the_newer_services_look_after_what_the_older_ones_made(lab: Machine, boot: str) -> None:
-    lab.run(f"banger vm restart {NAME}", deadline_s=300)
+    lab.run(f"banger vm restart {NAME}", deadline_s=CALL_S)
     assert guest(lab, NAME, "echo well").strip() == "well"
     assert boot_id(lab, NAME) != boot
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab.farm import delete, records
+from lab.farm import CALL_S, delete, records
 from lab.installation import run_steps
 from lab.machine import Machine
 from lab.traces import Traces, traces_of
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.lab
 
 
 def test_a_farm_with_running_vms_is_not_uninstalled(lab: Machine, steady) -> None:
-    ended = lab.try_run("banger system uninstall", deadline_s=120)
+    ended = lab.try_run("banger system uninstall", deadline_s=CALL_S)
     assert (ended.code, "1 VMs run here" in ended.err) == (2, True), ended.err
     delete(lab, *records(lab))
 
