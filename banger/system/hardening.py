@@ -79,10 +79,14 @@ _UNPRIVILEGED = (
     Setting("SystemCallFilter", "~@privileged @resources", "less what these have no use for"),
 )
 
+# /dev/kvm by its number, which systemd takes as it stands: by its name it would be refused to a service that
+# starts, at boot, before udev has made it.
+_KVM = "/dev/char/10:232"
+
 _ROOT = (
     Setting("CapabilityBoundingSet", " ".join(ROOT_CAPABILITIES), "see the table of capabilities"),
     Setting("DevicePolicy", "closed", "null, zero, random and ptys, and these:"),
-    Setting("DeviceAllow", "/dev/kvm rwm", "VMMs"),
+    Setting("DeviceAllow", f"{_KVM} rwm", "VMMs"),
     Setting("DeviceAllow", "/dev/net/tun rwm", "taps"),
     Setting("DeviceAllow", "/dev/loop-control rw", "block devices of base images and overlays"),
     Setting("DeviceAllow", "block-loop rwm", "the same"),
@@ -101,7 +105,7 @@ _ROOT = (
 _PREPARATION = (
     Setting("CapabilityBoundingSet", " ".join(PREPARATION_CAPABILITIES), "the bridge; trying KVM as nobody"),
     Setting("DevicePolicy", "closed", "null, zero, random and ptys, and this:"),
-    Setting("DeviceAllow", "/dev/kvm rw", "to be tried"),
+    Setting("DeviceAllow", f"{_KVM} rw", "to be tried"),
     Setting("RestrictNamespaces", "yes", "no namespaces"),
     Setting("SystemCallFilter", "@system-service seccomp", "what services need, and QEMU's own filter"),
     Setting("SystemCallFilter", f"~{_NEVER} @mount", "never"),

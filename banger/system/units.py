@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -33,6 +34,7 @@ REDIS_USER = "banger-redis"
 FLOWER_USER = "banger-flower"
 DNS_USER = "banger-dns"
 
+UDEVADM = Path("/usr/bin/udevadm")
 DRIVERS = ("tun", "loop", "dm-mod", "dm-snapshot")
 MORE_TO_STOP_S = 4  # than the supervisor gives: systemd has nothing else to wait for
 _DESCRIPTORS = 65_536
@@ -103,6 +105,8 @@ def _network(settings: Settings) -> Unit:
         ("RemainAfterExit", "yes"),
         # DeviceAllow of the root worker knows drivers that are there by then; "+": outside this sandbox.
         ("ExecStartPre", command_line((f"-+{find_tool('modprobe')}", "--all", "--quiet", *DRIVERS))),
+        # At boot udev may still be loading KVM's driver, and giving its device to its group.
+        *((("ExecStartPre", f"-+{UDEVADM} settle --timeout=60"),) if UDEVADM.exists() else ()),
         ("ExecStart", command_line((*prepare, "up"))),
         ("ExecStop", command_line((*prepare, "down"))),
         *_environment(places.NETWORK, secrets=False),

@@ -45,3 +45,7 @@ def test_services_came_up_by_themselves_and_nothing_has_drifted(lab: Machine, re
     status = lab.json("banger system status --json", deadline_s=CALL_S)
     assert status["well"], status["drift"]
     assert all(re.match("active", unit["active"]) for unit in status["units"])
+
+
+def test_kvm_is_proven_anew(lab: Machine, rebooted) -> None:
+    assert lab.json("cat /run/banger/accelerator.json")["works"]

@@ -152,6 +152,14 @@ def test_a_restart_of_the_root_worker_signals_nobody_else() -> None:
     assert not any(line.startswith("RuntimeDirectory") for line in found)  # systemd would empty it
 
 
+def test_kvm_is_allowed_before_udev_has_made_its_device() -> None:
+    plan = a_plan()
+    for unit in (places.NETWORK, places.ROOT_WORKER):
+        allowed = [line for line in lines(plan, unit) if line.startswith("DeviceAllow=")]
+        assert any(line.startswith("DeviceAllow=/dev/char/10:232 ") for line in allowed)
+        assert not any("/dev/kvm" in line for line in allowed)
+
+
 def test_every_setting_has_a_reason_and_every_capability_a_use() -> None:
     for setting in (
         *hardening.root(writable=(), addresses=("localhost",)),
