@@ -15,7 +15,7 @@ from banger.contracts.sandbox import unprivileged
 from root_worker import shell
 from root_worker.vmm import make_jail
 
-_DEADLINE_S = 30  # Firecracker's keeper has told it all by then, and the kernel is in the guest's memory
+_DEADLINE_S = 45  # Firecracker's keeper has told it all by then, and the kernel is in the guest's memory
 
 _log = logging.getLogger("root_worker.spawn")
 

@@ -23,7 +23,7 @@ from root_worker.vmm.jail import Jail
 from root_worker.vmm.launching import Launching
 
 _VERSION_DEADLINE_S = 10.0
-_LISTEN_DEADLINE_S = 15.0
+_LISTEN_DEADLINE_S = 25.0
 
 
 def problem(policy: Policy) -> str:

@@ -16,6 +16,7 @@ import marshal
 import os
 import resource
 import select
+import signal
 import sys
 import time
 from contextlib import suppress
@@ -23,7 +24,7 @@ from typing import Any
 
 CLONE_NEWNS = 0x00020000
 MS_NOSUID, MS_BIND, MS_REC, MS_PRIVATE = 0x2, 0x1000, 0x4000, 0x40000
-PR_SET_NO_NEW_PRIVS = 38
+PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
 MORE_BYTES = 8 * 1024 * 1024  # than the program itself: sockets, FIFOs, device nodes
 POLL_S = 0.002
 
@@ -95,6 +96,7 @@ def run_jailer(argv: tuple[str, ...]) -> None:
     child = os.fork()
     if child == 0:
         check(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+        check(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))  # no jailer goes on without us
         os.execve(argv[0], argv, {})  # noqa: S606
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code:

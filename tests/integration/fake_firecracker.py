@@ -119,7 +119,8 @@ class Firecracker:
             raise RefusedError("The vCPU number is invalid!")
 
     def put_boot_source(self, _name: str, asked: dict[str, Any]) -> None:
-        self.script = Path(asked["kernel_image_path"]).read_text().splitlines()
+        with Path(asked["kernel_image_path"]).open("rb") as file:
+            self.script = file.read(4096).decode(errors="replace").splitlines()
         if initrd := asked.get("initrd_path"):
             os.close(os.open(initrd, os.O_RDONLY))
         if len(asked.get("boot_args", "")) > 2048:

@@ -201,6 +201,25 @@ def test_one_that_answers_a_byte_at_a_time_is_not_waited_for_longer(place):
         assert time.monotonic() - began < 5
 
 
+def test_a_socket_is_reached_however_long_the_way_to_it_is(place):
+    far = place.joinpath(*["a-directory-with-a-long-name"] * 6)
+    far.mkdir(parents=True)
+    argv = (sys.executable, "-IS", fake_firecracker.__file__, "--api-sock", keeper.API_SOCKET)
+    directory, home = os.open(far, os.O_PATH | os.O_DIRECTORY), Path.cwd()
+    vmm = subprocess.Popen(argv, cwd=far)
+    try:
+        os.chdir(far)
+        eventually(lambda: listens(Path(keeper.API_SOCKET)))
+        os.chdir(home)
+        with pytest.raises(OSError, match="Invalid request"):
+            keeper.request(directory, "PUT", "/nothing", b"{}")
+    finally:
+        os.chdir(home)
+        os.close(directory)
+        vmm.kill()
+        vmm.wait()
+
+
 def listens(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
         return line.connect_ex(str(path)) == 0

@@ -188,6 +188,25 @@ def test_one_that_nobody_could_tell_what_to_run_is_started_anew(host):
     assert pids()[1] is not None
 
 
+@pytest.mark.parametrize("after_s", [0.02, 0.08, 0.15, 0.25, 0.4, 0.6])
+def test_a_root_worker_that_is_killed_in_the_middle_leaves_what_the_next_one_mends(host, after_s):
+    worker = os.fork()
+    if worker == 0:
+        launch.do(request(), host)
+        os._exit(0)
+    time.sleep(after_s)
+    os.kill(worker, signal.SIGKILL)
+    os.waitpid(worker, 0)
+    time.sleep(0.5)  # what it had begun is Firecracker by now, or dead: a worker takes longer to start
+
+    told = launch.do(request(), host)
+    with processes.held(UID) as alive:
+        assert [one.pid for one in alive if one.is_vmm] == [told["pid"]]
+        assert len(alive) == 2
+    launch.undo(undo_request(), host)
+    assert pids() == (None, None)
+
+
 def test_a_jail_directory_that_a_crash_has_left_is_no_obstacle(host):
     left = host.paths.jail(VM) / "root" / "firecracker" / f"banger-{VM}" / "root"
     left.mkdir(parents=True)

@@ -1,0 +1,68 @@
+"""The jail under systemd's confinement of the root worker, by stand-ins for Firecracker and its jailer.
+
+They make the system calls of the real ones. There is no guest, so a VM comes as far as its readiness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab.machine import Machine
+
+pytestmark = pytest.mark.lab
+
+STAND_INS = Path(__file__).parents[1] / "integration"
+VM = "jailed"
+
+
+@pytest.fixture
+def host(lab: Machine, tmp_path: Path) -> Iterator[Machine]:
+    """The lab's host with the stand-ins in the pair's place."""
+    if lab.try_run("ls /usr/local/bin/firecracker").code == 0:
+        pytest.skip("the real ones are installed")
+    for name in ("firecracker", "jailer"):
+        program = tmp_path / name
+        program.write_text(f"#!/usr/bin/python3 -IS\n{(STAND_INS / f'fake_{name}.py').read_text()}")
+        lab.put(program, f"/usr/local/bin/{name}", mode=0o755)
+    try:
+        yield lab
+    finally:
+        lab.try_run(f"banger vm delete {VM}", deadline_s=120)
+        lab.run("rm -f /usr/local/bin/firecracker /usr/local/bin/jailer")
+
+
+# Creates a VM that will not get ready, and says meanwhile what is in its unit, and what that sees.
+SCRIPT = f"""
+BANGER_READY_TIMEOUT_S=45 banger vm create {VM} --vmm firecracker --quiet 2>/tmp/said &
+group=
+for second in $(seq 120); do
+    for one in /sys/fs/cgroup/banger.slice/banger-vm-*.service; do
+        [ -e $one/cgroup.procs ] && [ $(wc -l < $one/cgroup.procs) -ge 2 ] && group=$one
+    done
+    [ -n "$group" ] && break
+    sleep 1
+done
+sleep 2
+for pid in $(cat $group/cgroup.procs); do
+    echo "$(grep NSpid /proc/$pid/status | wc -w) $(ls -m /proc/$pid/root | tr -d '\\n')"
+done
+cat $group/memory.max
+wait $! || true
+cat /tmp/said
+"""
+
+
+def test_the_jailer_may_do_all_that_it_does(host: Machine) -> None:
+    said = host.run(SCRIPT, deadline_s=300)
+    vmm, keeper, memory, *rest = said.splitlines()
+    assert vmm.startswith("3 "), "Firecracker is in a PID namespace of its own"
+    assert {"firecracker", "kernel", "initrd", "vda", "vdb", "dev", "run"} <= set(vmm[2:].split(", "))
+    assert keeper.startswith("2 ")
+    assert "keeper" in keeper
+    assert int(memory) > 256 * 2**20
+    assert "wait_ready failed" in "".join(rest), "all before it has succeeded"
+    assert host.run("ls /run/banger/jails") == ""
+    assert host.run("grep -c banger-jail /proc/mounts || true") == "0\n"
