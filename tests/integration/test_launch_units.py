@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from disks import UID, VM, undo_request
+from firecracker_pair import installed_pair, with_pair
 from systemd_stand_in import StandIn, stand_in
-from vmm_host import GREETING, eventually, log_of, pids, request, with_tap
+from vmm_host import GREETING, eventually, install_kernel, log_of, pids, request, vmm_host, with_tap
 
 from banger.contracts.errors import StageFailedError
 from banger.contracts.inventory import Found
@@ -70,6 +71,17 @@ def test_the_vmm_and_its_keeper_live_in_the_unit_and_nothing_else_does(host, sys
     launch.undo(undo_request(), host)
     nothing_is_left(host, systemd)
     assert len(systemd.asked) == 1, "a unit goes with what lived in it: nobody has to be asked"
+
+
+def test_firecracker_is_put_into_it_as_well_and_goes_with_it(systemd):
+    with installed_pair() as pair, vmm_host() as made:
+        install_kernel(made, b"say a guest is up\n")
+        host = with_pair(with_tap(made), pair)._replace(units=True)
+        launch.do(request(), host)
+        assert all(UNIT in groups_of(pid) for pid in pids())
+        eventually(lambda: "a guest is up" in log_of(host))
+        launch.undo(undo_request(), host)
+        nothing_is_left(host, systemd)
 
 
 def test_a_unit_is_found_by_its_name(host, systemd):
