@@ -69,6 +69,7 @@ def ask_mark(address: IPv4Address, answer_s: float = 1.0) -> str | None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
         asking.settimeout(answer_s)
         try:
+            asking.bind((str(address), 0))  # without the bridge it is anybody's address, out there
             asking.connect((str(address), PORT))  # so that we hear of it when nobody listens there
             asking.send(query)
             said = asking.recv(_MAX_BYTES)

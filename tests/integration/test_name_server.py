@@ -138,6 +138,16 @@ def test_it_outlives_the_bridge(served: Served) -> None:
     eventually(lambda: addresses("dev.vm", served.server) == [dev.address])
 
 
+def test_whoever_has_the_address_elsewhere_is_not_asked() -> None:
+    with private_network():
+        links = ("set lo up", "add lan up type veth peer name out", "set out up")
+        for words in (*(f"link {words}" for words in links), "route add default dev lan"):
+            subprocess.run(["ip", *words.split()], check=True)
+        began = time.monotonic()
+        assert ask_mark(IPv4Address("172.16.0.1")) is None
+        assert time.monotonic() - began < AT_ONCE_S
+
+
 def test_another_networks_resolver_is_not_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It knows links by their numbers, and ours are others in a network of our own."""
     monkeypatch.setattr(host_resolver, "RESOLVED", tmp_path)
