@@ -22,7 +22,6 @@ KERNEL = "/kernel"
 INITRD = "/initrd"
 CONSOLE = "/console"
 METRICS = "/metrics"
-SOCKET = "/run/firecracker.socket"  # Firecracker's default
 VSOCK = "/run/vsock.socket"
 
 MAX_BODY_BYTES = 51_200  # of a request; Firecracker refuses longer ones
