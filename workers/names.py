@@ -89,13 +89,10 @@ class Names:
 
     def _follow(self, record: Record) -> None:
         text = self._line(record)
-        try:
-            if text is not None:
-                self._write(text.partition(" ")[0], text)
-            elif record.address:
-                self._remove(record.address, record.id)
-        except OSError as error:
-            log.warning("VM %s: its name is not written: %s", record.id, error)
+        if text is not None:
+            self._write(text.partition(" ")[0], text)
+        elif record.address:
+            self._remove(record.address, record.id)
 
     def _line(self, record: Record) -> str | None:
         return line(record, self._host.name, self._host.network)
@@ -105,15 +102,21 @@ class Names:
         if _content(path) == text:
             return
         scratch = path.with_name(f".{address}.new")  # dnsmasq passes over names that begin with a dot
-        scratch.write_text(text)
-        scratch.chmod(0o644)
-        scratch.replace(path)
+        try:
+            scratch.write_text(text)
+            scratch.chmod(0o644)
+            scratch.replace(path)
+        except OSError as error:
+            log.warning("the name of %s is not written: %s", address, error)
 
     def _remove(self, address: str, vm_id: str) -> None:
         """Remove an address' file where it is this VM's: it may be the next one's by now."""
         path = self._directory / Path(address).name
-        if whose(_content(path) or "") == vm_id:
-            path.unlink(missing_ok=True)
+        try:
+            if whose(_content(path) or "") == vm_id:
+                path.unlink(missing_ok=True)
+        except OSError as error:  # no job fails of it, and reconcile has more to look at
+            log.warning("the name of %s is not removed: %s", address, error)
 
     def _files(self) -> Iterator[tuple[str, str]]:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -152,6 +153,19 @@ def test_without_a_name_server_nothing_is_written(paths: HostPaths) -> None:
     names.follow(record())
     names.settle({A: record()}, {A: record()}.get)
     assert told(paths) == {}
+
+
+def test_what_cannot_be_removed_fails_no_look_at_the_host(
+    names: Names, paths: HostPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    names.follow(record())
+    monkeypatch.setattr(Path, "unlink", read_only)
+    names.settle({}, lambda _: None)
+    names.follow(record(state=State.STOPPING))
+    assert told(paths) == DEV
 
 
 def test_what_cannot_be_written_fails_no_job(names: Names, paths: HostPaths) -> None:
