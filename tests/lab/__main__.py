@@ -18,6 +18,7 @@ from __future__ import annotations
 import inspect
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -80,6 +81,8 @@ def _called(do: Callable[..., int], verb: str, words: list[str]) -> int:
 
 def suite(*arguments: str) -> int:
     """Run pytest over the lab's tests, or what its arguments say; what is brought back goes to build/lab."""
+    # Ctrl-C is pytest's as well, which brings back what there is and ends its host: it is not to be killed.
+    signal.signal(signal.SIGINT, lambda *_: None)
     shutil.rmtree(EVIDENCE, ignore_errors=True)
     EVIDENCE.mkdir(parents=True)
     pytest = (sys.executable, "-m", "pytest", "--durations=20", f"--junitxml={EVIDENCE / 'junit.xml'}")
