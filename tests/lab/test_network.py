@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,11 +58,7 @@ def host(lab: Machine) -> Iterator[Machine]:
 
 def in_guest(host: Machine, name: str, script: str) -> str:
     """Return what a script in a guest prints, however it ends."""
-    return host.try_run(f"banger vm exec {name} -- sh -c {quoted(script)}", deadline_s=_LONG_S).out
-
-
-def quoted(script: str) -> str:
-    return "'" + script.replace("'", "'\\''") + "'"
+    return host.try_run(f"banger vm exec {name} -- sh -c {shlex.quote(script)}", deadline_s=_LONG_S).out
 
 
 @pytest.fixture(scope="module")
