@@ -275,7 +275,9 @@ def names(facts: Facts) -> Check:
         remedy = f"apt-get install dnsmasq-base; sudo banger {again}"
         return warn(name, "off: there is no dnsmasq", meaning, remedy)
     if found.answers == "nobody":
-        remedy = "sudo banger system restart" if facts.installation else "sudo banger farm up"
+        # One that came after the farm was started is not among its services: a restart would not help.
+        runs = facts.installation or any(facts.served.values())
+        remedy = f"sudo banger {again if runs else 'farm up'}"
         return warn(name, f"nobody answers at {found.gateway}:{PORT}", meaning, remedy)
     if found.answers == "other":
         remedy = f"`ss -lnup sport = {PORT}` tells whose it is: move it, or set names to false."

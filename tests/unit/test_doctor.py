@@ -15,7 +15,16 @@ from banger import disk_backend
 from banger.cli import main
 from banger.contracts.errors import InvalidInputError
 from banger.doctor import Check, Facts, examine, gather, gathering, vm_uids
-from banger.doctor.facts import TOOLS, DiskFacts, KvmFacts, NamesFacts, OwnerFacts, PairFacts, RedisFacts
+from banger.doctor.facts import (
+    TOOLS,
+    DiskFacts,
+    InstallFacts,
+    KvmFacts,
+    NamesFacts,
+    OwnerFacts,
+    PairFacts,
+    RedisFacts,
+)
 from banger.settings import Settings
 from banger.shell import Completed
 
@@ -62,6 +71,14 @@ def test_names_that_are_not_wanted_are_nothing_to_mend() -> None:
     off = _check("names", names=NAMES._replace(wanted=False, answers="nobody", known_here=False))
     assert (off.status, off.found, off.remedy) == ("ok", "off, as configured", "")
     assert _check("names", names=NAMES._replace(known_here=None)).status == "ok"
+
+
+def test_a_name_server_that_came_after_the_farm_is_met_by_starting_that_anew() -> None:
+    silent = NAMES._replace(answers="nobody", known_here=None)
+    assert _check("names", names=silent).remedy == "sudo banger farm down; sudo banger farm up"
+    assert _check("names", names=silent, served={"banger.control": False}).remedy == "sudo banger farm up"
+    installed = InstallFacts("banger 1", drift=(), changed=())
+    assert _check("names", names=silent, installation=installed).remedy == "sudo banger system install"
 
 
 def test_a_healthy_host_has_nothing_to_mend() -> None:
