@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import time
 from collections.abc import Iterator
 
@@ -16,6 +17,9 @@ SETTLE_S = 5.0  # what was killed a moment ago may still be on its way out
 # No test is timed: how long an example takes says more of the machine than of the code.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+# What a script runs in the background has Ctrl-C ignored, and tests press it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ.pop("SUDO_USER", None)  # tests' farms are root's own, and write into nobody's home
 
