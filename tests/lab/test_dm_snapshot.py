@@ -16,9 +16,9 @@ pytestmark = pytest.mark.lab
 
 KEEPER, FILLER = "snap-a", "snap-b"
 ROOM_MIB = 24  # of the one that is filled
-_PLAY_S = 900.0
+_PLAY_S = 1200.0
 _BOOT_S = 300.0
-_TOLD_S = 120.0
+_TOLD_S = 240.0
 _POLL_S = 2.0
 MIB = 1024 * 1024
 Played = dict[str, Any]
@@ -144,7 +144,6 @@ def vms(lab: Machine) -> Iterator[Vms]:
         lab.try_run(f"banger vm delete {KEEPER} {FILLER}", deadline_s=120)
 
 
-@pytest.mark.timeout(_BOOT_S + _TOLD_S)
 def test_auto_picks_it_and_the_use_is_shown(lab: Machine, vms: Vms) -> None:
     checks = {one["name"]: one for one in lab.json("banger doctor --json || true", deadline_s=120)}
     assert checks["disk backend"]["found"].startswith("dm-snapshot")
@@ -153,16 +152,14 @@ def test_auto_picks_it_and_the_use_is_shown(lab: Machine, vms: Vms) -> None:
     assert " % used" in lab.run(f"banger vm show {KEEPER}")
 
 
-@pytest.mark.timeout(2 * _BOOT_S)
 def test_a_guests_changes_are_there_after_a_stop_and_in_no_other_guest(lab: Machine, vms: Vms) -> None:
     vms.inside(KEEPER, "echo mine > /etc/kept && sync")
-    assert lab.try_run(f"banger vm exec {FILLER} -- cat /etc/kept", deadline_s=60).code
+    assert lab.try_run(f"banger vm exec {FILLER} -- cat /etc/kept", deadline_s=120).code
     lab.run(f"banger vm stop {KEEPER} --quiet; banger vm start {KEEPER} --quiet", deadline_s=_BOOT_S)
     assert vms.inside(KEEPER, "cat /etc/kept") == "mine\n"
     assert vms.digest() == vms.base
 
 
-@pytest.mark.timeout(3 * _BOOT_S)
 def test_a_guest_that_fills_its_disk_is_told_of_ends_in_error_and_can_be_given_more(
     lab: Machine, vms: Vms
 ) -> None:
@@ -172,7 +169,7 @@ def test_a_guest_that_fills_its_disk_is_told_of_ends_in_error_and_can_be_given_m
     until(lambda: "filling" in vms.kinds(FILLER), "the alarm")
     assert "full" not in vms.kinds(FILLER)
     # It fails in the guest, or hangs with it: what counts is what the farm says.
-    lab.try_run(f"timeout 20 banger vm exec {FILLER} -- sh -c 'cat /fill > /more; sync'", deadline_s=60)
+    lab.try_run(f"timeout 60 banger vm exec {FILLER} -- sh -c 'cat /fill > /more; sync'", deadline_s=120)
     until(lambda: vms.show(FILLER)["state"] == "error", "the VM is in error")
     shown = vms.show(FILLER)
     assert shown["error"]["stage"] == "attach_system_disk"
@@ -187,7 +184,6 @@ def test_a_guest_that_fills_its_disk_is_told_of_ends_in_error_and_can_be_given_m
     assert vms.inside(FILLER, "stat -c %s /fill") == f"{first * MIB}\n"
 
 
-@pytest.mark.timeout(_BOOT_S)
 def test_nothing_is_left_when_they_are_deleted(lab: Machine, vms: Vms) -> None:
     lab.run(f"banger vm delete {KEEPER} {FILLER} --quiet", deadline_s=_BOOT_S)
     assert "banger-" not in lab.run("dmsetup ls")
