@@ -376,7 +376,7 @@ class Records:
 
     def tell_overlay(self, vm_id: str, overlay: Overlay) -> None:
         """Tell that the room for a guest's changes runs out, or has."""
-        brief = f"of the room for changes to its system disk {overlay}"
+        brief = f"its system disk's room for changes is {overlay}"
         data = {"percent": overlay.percent}
         self._tell(vm_id, event_json(overlay.level, vm_id, "", "", data=data, error={"brief": brief}))
 

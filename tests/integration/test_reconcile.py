@@ -389,6 +389,6 @@ def test_a_running_vm_whose_system_disk_is_full_is_told_of_and_renewed(world: Wo
     assert sent == [[], [("restart", VM)]]
     told = [event for event in Events(world.redis).read(VM) if event.kind in ("full", "found")]
     assert [(event.kind, (event.error or {})["brief"]) for event in told] == [
-        ("full", "of the room for changes to its system disk 100 % used: writes fail"),
+        ("full", "its system disk's room for changes is 100 % used: writes fail"),
         ("found", "its system disk is full, and its guest cannot go on"),
     ]
