@@ -49,7 +49,7 @@ def test_a_job_whose_time_is_over_is_cancelled_with_that_reason(faulty: FaultyFa
     farm, admin = faulty.box.farm, faulty.box.admin
     faulty.expect(Fault("tap", "before", "hold"))
     submission = farm.submit_create(farm.spec("dev"))
-    eventually(lambda: farm.records.job(submission.job))
+    faulty.started(submission, "tap")
     client: Any = admin.redis
     client.hset(job_key(submission.job), "began", 1)
     eventually(lambda: farm.records.cancelled(submission.job))

@@ -32,18 +32,10 @@ from banger.events import Event
 from banger.farm import Farm
 from banger.images.catalogue import Catalogue
 from banger.pipelines import START
-from banger.submission import Submission
 
 pytestmark = pytest.mark.integration
 
 SMALL = 32 * 1024 * 1024
-
-
-def wait_for(submission: Submission, farm: Farm, stage: str) -> None:
-    """Wait until a stage of the submission has started."""
-    eventually(
-        lambda: any((e.stage, e.kind) == (stage, "started") for e in farm.events.read(submission.vm_id))
-    )
 
 
 @pytest.mark.parametrize("stage", ["admit", "work_disk", "launch"])
@@ -51,7 +43,7 @@ def test_a_create_that_is_cancelled_in_the_middle_leaves_nothing(faulty: FaultyF
     farm = faulty.box.farm
     faulty.expect(Fault(stage, "after", "hold"))
     submission = farm.submit_create(farm.spec("dev"))
-    wait_for(submission, farm, stage)
+    faulty.started(submission, stage)
     submission.cancel()
     faulty.mend()
     with pytest.raises(CancelledError):
@@ -63,7 +55,7 @@ def test_a_create_that_is_cancelled_in_the_middle_leaves_nothing(faulty: FaultyF
 def test_waiting_for_a_guest_ends_at_once_when_cancelled(faulty: FaultyFarm) -> None:
     farm = faulty.box.farm
     submission = farm.submit_create(farm.spec("dev"))
-    wait_for(submission, farm, "wait_ready")
+    faulty.started(submission, "wait_ready")
     began = time.monotonic()
     submission.cancel()
     with pytest.raises(CancelledError, match="cancelled while the guest was booting"):
@@ -76,7 +68,7 @@ def test_a_vm_is_deleted_while_its_create_is_at_it(faulty: FaultyFarm) -> None:
     farm = faulty.box.farm
     faulty.expect(Fault("work_disk", "before", "hold"))
     submission = farm.submit_create(farm.spec("dev"))
-    wait_for(submission, farm, "work_disk")
+    faulty.started(submission, "work_disk")
     with ThreadPoolExecutor(1) as pool:
         deleting = pool.submit(farm.delete, "dev")
         eventually(lambda: farm.records.cancelled(submission.job))
@@ -112,7 +104,7 @@ def test_two_jobs_for_one_vm_do_not_mix(faulty: FaultyFarm) -> None:
     farm.create("dev", start=False)
     faulty.expect(Fault("attach_system_disk", "before", "hold"), NOT_WAITING)
     first = farm.submit(START, "dev")
-    wait_for(first, farm, "attach_system_disk")
+    faulty.started(first, "attach_system_disk")
     with pytest.raises(ConflictError, match="dev is busy"):
         farm.start("dev")
     faulty.expect(NOT_WAITING)
@@ -123,7 +115,7 @@ def test_a_message_that_comes_three_times_acts_once(faulty: FaultyFarm) -> None:
     farm = faulty.box.farm
     faulty.expect(Fault("admit", "before", "hold"))
     submission = farm.submit_create(farm.spec("dev"), start=False)
-    wait_for(submission, farm, "admit")
+    faulty.started(submission, "admit")
     again = {"vm": submission.vm_id, "job": submission.job, "pipeline": "create-stopped", "params": {}}
     for _ in range(2):
         farm._send(BEGIN, work_queue(faulty.box.settings.host), again)
@@ -143,7 +135,7 @@ def test_a_guest_that_hangs_is_killed_when_its_time_to_stop_is_over(faulty: Faul
     events.clear()
     began = time.monotonic()
     assert farm.stop("dev", timeout_s=1.5, on_event=events.append).state is State.STOPPED
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 15  # which is far from what a guest is given otherwise
     assert [e.data for e in events if (e.stage, e.kind) == ("guest_shutdown", "finished")] == [
         {"graceful": False}
     ]
@@ -157,7 +149,7 @@ def test_a_disk_that_gets_full_in_the_middle_is_said_and_unwound(faulty: FaultyF
     with small_disk(faulty.box):
         faulty.expect(Fault(stage, "before", "hold"))
         submission = farm.submit_create(farm.spec("dev"))
-        wait_for(submission, farm, stage)
+        faulty.started(submission, stage)
         fill(vms / "filler")
         faulty.mend()
         with pytest.raises(StageFailedError, match=f"^{stage} failed: The disk is full"):

@@ -27,6 +27,7 @@ from workers import begin, decisions, intents, reconcile
 from workers import farmhand as farmhand_module
 from workers.farmhand import Farmhand
 from workers.host import WorkHost
+from workers.names import Names
 from workers.reboot import Reboot
 from workers.reconcile import Reconciler
 from workers.rings import Rings
@@ -59,6 +60,7 @@ class World:
             ring=self._ring,
             ring_begin=self._ring_begin,
         )
+        self.farmhand.names = Names(self.farmhand.host)
         self.reconciler = Reconciler(cast("Farmhand", self.farmhand))
         self.farmhand.reconciler = self.reconciler
 
