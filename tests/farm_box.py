@@ -30,6 +30,7 @@ from banger.farm import Farm
 from banger.images.catalogue import Catalogue
 from banger.records import Records
 from banger.settings import Settings, load_settings
+from banger.submission import Submission
 
 DEADLINE_S = 30.0
 BANGER = "import sys; from banger.cli import main; raise SystemExit(main())"
@@ -46,6 +47,12 @@ def eventually(condition: Callable[[], T], deadline_s: float = DEADLINE_S) -> T:
         assert time.monotonic() < deadline, "it did not come about in time"
         time.sleep(0.02)
     return value
+
+
+def await_stage(submission: Submission, farm: Farm, stage: str) -> None:
+    """Wait until a stage of the submission has started."""
+    read, vm_id = farm.events.read, submission.vm_id
+    eventually(lambda: any((e.stage, e.kind) == (stage, "started") for e in read(vm_id)))
 
 
 @dataclass(frozen=True)

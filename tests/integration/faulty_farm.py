@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from farm_box import Box, eventually, farm_box, without_flower
+from farm_box import Box, farm_box, without_flower
 
 from banger.embedded.plan import Plan, Service
-from banger.submission import Submission
 
 When = Literal["before", "after"]
 How = Literal["fail", "hold", "hang", "die", "skip"]
@@ -45,11 +44,6 @@ class FaultyFarm(NamedTuple):
     def mend(self) -> None:
         """Let everything go right again; what is held goes on."""
         self.expect()
-
-    def started(self, submission: Submission, stage: str) -> None:
-        """Wait until a stage of the submission has started."""
-        read, vm_id = self.box.farm.events.read, submission.vm_id
-        eventually(lambda: any((e.stage, e.kind) == (stage, "started") for e in read(vm_id)))
 
     def ran(self) -> list[str]:
         """Return what the root worker has run, one line an effect: the stage and the direction."""

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import pytest
-from farm_box import eventually
+from farm_box import await_stage, eventually
 from faulty_farm import Fault, FaultyFarm
 
 from banger.contracts.errors import StageFailedError
@@ -49,7 +49,7 @@ def test_a_job_whose_time_is_over_is_cancelled_with_that_reason(faulty: FaultyFa
     farm, admin = faulty.box.farm, faulty.box.admin
     faulty.expect(Fault("tap", "before", "hold"))
     submission = farm.submit_create(farm.spec("dev"))
-    faulty.started(submission, "tap")
+    await_stage(submission, farm, "tap")
     client: Any = admin.redis
     client.hset(job_key(submission.job), "began", 1)
     eventually(lambda: farm.records.cancelled(submission.job))

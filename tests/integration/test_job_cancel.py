@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from farm_box import eventually
+from farm_box import await_stage, eventually
 from faulty_farm import Fault, FaultyFarm
-from test_pipelines_interrupted import wait_for
 
 from banger.contracts.errors import CancelledError, NotFoundError, WrongStateError
 from banger.farm import Farm
@@ -19,7 +18,7 @@ def test_a_job_is_seen_at_its_stage_and_cancelled(faulty: FaultyFarm) -> None:
     farm = faulty.box.farm
     faulty.expect(Fault("work_disk", "before", "hold"))
     submission = farm.submit_create(farm.spec("dev"))
-    wait_for(submission, farm, "work_disk")
+    await_stage(submission, farm, "work_disk")
     (info,) = farm.jobs()
     assert (info.id, info.name, info.pipeline, info.stage) == (submission.job, "dev", "create", "work_disk")
     assert info.began_at is not None

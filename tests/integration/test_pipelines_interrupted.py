@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from farm_box import Box, delete_all, eventually
+from farm_box import Box, await_stage, delete_all, eventually
 from faulty_farm import Fault, FaultyFarm
 from test_pipelines import NOT_WAITING
 
@@ -43,7 +43,7 @@ def test_a_create_that_is_cancelled_in_the_middle_leaves_nothing(faulty: FaultyF
     farm = faulty.box.farm
     faulty.expect(Fault(stage, "after", "hold"))
     submission = farm.submit_create(farm.spec("dev"))
-    faulty.started(submission, stage)
+    await_stage(submission, farm, stage)
     submission.cancel()
     faulty.mend()
     with pytest.raises(CancelledError):
@@ -55,7 +55,7 @@ def test_a_create_that_is_cancelled_in_the_middle_leaves_nothing(faulty: FaultyF
 def test_waiting_for_a_guest_ends_at_once_when_cancelled(faulty: FaultyFarm) -> None:
     farm = faulty.box.farm
     submission = farm.submit_create(farm.spec("dev"))
-    faulty.started(submission, "wait_ready")
+    await_stage(submission, farm, "wait_ready")
     began = time.monotonic()
     submission.cancel()
     with pytest.raises(CancelledError, match="cancelled while the guest was booting"):
@@ -68,7 +68,7 @@ def test_a_vm_is_deleted_while_its_create_is_at_it(faulty: FaultyFarm) -> None:
     farm = faulty.box.farm
     faulty.expect(Fault("work_disk", "before", "hold"))
     submission = farm.submit_create(farm.spec("dev"))
-    faulty.started(submission, "work_disk")
+    await_stage(submission, farm, "work_disk")
     with ThreadPoolExecutor(1) as pool:
         deleting = pool.submit(farm.delete, "dev")
         eventually(lambda: farm.records.cancelled(submission.job))
@@ -104,7 +104,7 @@ def test_two_jobs_for_one_vm_do_not_mix(faulty: FaultyFarm) -> None:
     farm.create("dev", start=False)
     faulty.expect(Fault("attach_system_disk", "before", "hold"), NOT_WAITING)
     first = farm.submit(START, "dev")
-    faulty.started(first, "attach_system_disk")
+    await_stage(first, farm, "attach_system_disk")
     with pytest.raises(ConflictError, match="dev is busy"):
         farm.start("dev")
     faulty.expect(NOT_WAITING)
@@ -115,7 +115,7 @@ def test_a_message_that_comes_three_times_acts_once(faulty: FaultyFarm) -> None:
     farm = faulty.box.farm
     faulty.expect(Fault("admit", "before", "hold"))
     submission = farm.submit_create(farm.spec("dev"), start=False)
-    faulty.started(submission, "admit")
+    await_stage(submission, farm, "admit")
     again = {"vm": submission.vm_id, "job": submission.job, "pipeline": "create-stopped", "params": {}}
     for _ in range(2):
         farm._send(BEGIN, work_queue(faulty.box.settings.host), again)
@@ -149,7 +149,7 @@ def test_a_disk_that_gets_full_in_the_middle_is_said_and_unwound(faulty: FaultyF
     with small_disk(faulty.box):
         faulty.expect(Fault(stage, "before", "hold"))
         submission = farm.submit_create(farm.spec("dev"))
-        faulty.started(submission, stage)
+        await_stage(submission, farm, stage)
         fill(vms / "filler")
         faulty.mend()
         with pytest.raises(StageFailedError, match=f"^{stage} failed: The disk is full"):

@@ -7,9 +7,8 @@ import signal
 import time
 
 import pytest
-from farm_box import eventually
+from farm_box import await_stage, eventually
 from faulty_farm import Fault, FaultyFarm
-from test_pipelines_interrupted import wait_for
 
 from banger.contracts.states import State
 from banger.embedded import control
@@ -23,16 +22,16 @@ AT_MOST_S = 20.0
 def test_down_is_quick_whatever_runs_and_the_next_up_ends_it_all(faulty: FaultyFarm) -> None:
     box, farm = faulty.box, faulty.box.farm
     command = farm.submit_run(farm.run_spec("command"), ["sleep", "600"], 600.0)
-    wait_for(command, farm, "exec")
+    await_stage(command, farm, "exec")
     waits = farm.submit_create(farm.spec("waits"))
-    wait_for(waits, farm, "wait_ready")
+    await_stage(waits, farm, "wait_ready")
     launched = next(e for e in farm.events.read(waits.vm_id) if (e.stage, e.kind) == ("launch", "finished"))
     vmm = int(launched.data["pid"])
     os.kill(vmm, signal.SIGSTOP)  # its guest does not answer for as long as we like
     faulty.expect(Fault("work_disk", "before", "hold"), Fault("tap", "before", "hold"))
     stages = [farm.submit_create(farm.spec(name)) for name in ("one", "two")]
     for submission in stages:
-        wait_for(submission, farm, "work_disk")
+        await_stage(submission, farm, "work_disk")
 
     began = time.monotonic()
     control.down(box.settings)

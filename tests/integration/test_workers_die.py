@@ -8,11 +8,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from farm_box import eventually
+from farm_box import await_stage, eventually
 from faulty_farm import Fault, FaultyFarm, faulty_farm_box
 from netns import inside
 from test_pipelines import NOT_WAITING
-from test_pipelines_interrupted import wait_for
 
 from banger.contracts.errors import StageFailedError
 from banger.contracts.states import State
@@ -40,7 +39,7 @@ def test_a_command_whose_worker_dies_is_told_of_and_never_run_again(faulty: Faul
     faulty.expect(NOT_WAITING, Fault("exec", "before", "hold"))
     spec = box.farm.run_spec("job")
     submission = box.farm.submit_run(spec, ["make", "test"], timeout_s=3600)
-    wait_for(submission, box.farm, "exec")
+    await_stage(submission, box.farm, "exec")
     died = time.monotonic()
     os.kill(box.pid("worker"), signal.SIGKILL)
     with pytest.raises(StageFailedError, match="exec was begun 1 times and never ended") as caught:
