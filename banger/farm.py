@@ -276,7 +276,7 @@ class Farm:
                 "nothing to change",
                 resolution="Give --vcpus, --memory, --disk, --system-disk or --autostart.",
             )
-        self.spec(record.name, **changes)
+        self.spec(record.name, **record.spec.model_dump(exclude={"name"}) | changes)
         grown = {key: size for key, size in sizes.items() if size is not None}
         if grown:
             host = next((host for host in self.hosts() if host.name == record.host), None)

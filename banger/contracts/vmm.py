@@ -11,6 +11,7 @@ from banger.contracts.errors import StageFailedError
 Vmm = Literal["qemu", "firecracker"]
 WantedVmm = Literal["auto", "qemu", "firecracker"]
 
+OLDEST_FIRECRACKER = (1, 16)  # whose API our requests are held against
 MAX_FIRECRACKER_VCPUS = 32  # its MachineConfiguration's maximum
 
 _VERSION = re.compile(r"^(?:Firecracker|Jailer) v(\S+)$", re.MULTILINE)
@@ -28,6 +29,9 @@ def pair_problem(firecracker: str | None, jailer: str | None) -> str:
         return "it is no Firecracker or no jailer that stands there: it does not say its version"
     if firecracker != jailer:
         return f"Firecracker is of version {firecracker}, its jailer of {jailer}"
+    number = re.match(r"(\d+)\.(\d+)", firecracker)
+    if number is None or tuple(map(int, number.groups())) < OLDEST_FIRECRACKER:
+        return f"Firecracker is of version {firecracker}; {'.'.join(map(str, OLDEST_FIRECRACKER))} is needed"
     return ""
 
 

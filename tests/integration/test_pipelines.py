@@ -8,7 +8,7 @@ import pytest
 from farm_box import Box, eventually
 from faulty_farm import Fault, FaultyFarm, When
 
-from banger.contracts.errors import StageFailedError
+from banger.contracts.errors import InvalidInputError, StageFailedError
 from banger.contracts.states import State
 from banger.events import Event
 
@@ -39,6 +39,15 @@ def test_a_failed_create_leaves_nothing_but_its_reason(faulty: FaultyFarm, stage
     assert record.error is not None
     assert record.error["stage"] == stage
     assert record.error["brief"] == f"a test made this fail {when} its effect"
+
+
+def test_a_change_that_the_vms_vmm_cannot_do_is_refused_at_once(faulty: FaultyFarm) -> None:
+    farm = faulty.box.farm
+    before = farm.create("dev", start=False, vmm="firecracker")
+    with pytest.raises(InvalidInputError, match="Firecracker gives a guest 32 vCPUs at most, not 40"):
+        farm.set("dev", vcpus=40)
+    assert farm.show("dev").rev == before.rev
+    farm.delete("dev")
 
 
 def test_a_refused_reservation_leaves_no_record(faulty: FaultyFarm) -> None:

@@ -226,6 +226,15 @@ def test_a_pair_is_of_one_version():
 
 
 @pytest.mark.parametrize(
+    ("both", "good"),
+    [("1.16.0", True), ("1.17.0-dev", True), ("2.0.0", True), ("1.9.1", False), ("v", False)],
+)
+def test_a_pair_is_not_older_than_the_api_that_we_know(both: str, good: bool):
+    problem = vmm.pair_problem(both, both)
+    assert problem == ("" if good else f"Firecracker is of version {both}; 1.16 is needed")
+
+
+@pytest.mark.parametrize(
     ("accelerator", "vcpus", "problem", "why"),
     [("kvm", 1, "", ""), ("tcg", 1, "", "KVM"), ("kvm", 33, "", "32 vCPUs"), ("kvm", 1, "gone", "gone")],
 )
