@@ -80,16 +80,17 @@ def _called(do: Callable[..., int], verb: str, words: list[str]) -> int:
 
 
 def suite(*arguments: str) -> int:
-    """Run pytest over the lab's tests, or what its arguments say; what is brought back goes to build/lab."""
+    """Run pytest over the lab's tests, or the files its arguments name; evidence goes to build/lab."""
     # Ctrl-C is pytest's as well, which brings back what there is and ends its host: it is not to be killed.
     signal.signal(signal.SIGINT, lambda *_: None)
     shutil.rmtree(EVIDENCE, ignore_errors=True)
     EVIDENCE.mkdir(parents=True)
     pytest = (sys.executable, "-m", "pytest", "--durations=20", f"--junitxml={EVIDENCE / 'junit.xml'}")
     environment = os.environ | {"BANGER_LAB": str(EVIDENCE)}
-    what = arguments or ("tests/lab",)
+    named_files = any(Path(word.partition("::")[0]).exists() for word in arguments)
+    words = arguments if named_files else ("tests/lab", *arguments)
     try:
-        ended = subprocess.run((*pytest, *what), env=environment, check=False, timeout=SUITE_DEADLINE_S)
+        ended = subprocess.run((*pytest, *words), env=environment, check=False, timeout=SUITE_DEADLINE_S)
     except subprocess.TimeoutExpired:  # pytest is killed by now, and the host has died with it
         say(f"the suite did not end within {SUITE_DEADLINE_S} s")
         return 1
