@@ -20,10 +20,8 @@ def build_wheel(target: Path, *, version: str | None = None) -> Path:
     unwanted = shutil.ignore_patterns(".*", "tests", "build", "*.egg-info", "__pycache__")
     shutil.copytree(ROOT, source, ignore=unwanted)
     if version is not None:
-        project = source / "pyproject.toml"
-        text, found = re.subn(r'^version = ".*"$', f'version = "{version}"', project.read_text(), flags=re.M)
-        assert found == 1, "pyproject.toml has no line `version`"
-        project.write_text(text)
+        _say_version(source / "pyproject.toml", "version", version)
+        _say_version(source / "banger/__init__.py", "__version__", version)
     pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "wheel", "--no-deps")
     build = ("--no-build-isolation", "--wheel-dir", target, source)
     made = subprocess.run((*pip, *build), check=False, capture_output=True, timeout=_DEADLINE_S)
@@ -32,3 +30,9 @@ def build_wheel(target: Path, *, version: str | None = None) -> Path:
     shutil.rmtree(source)
     (wheel,) = target.glob("banger-*.whl")
     return wheel
+
+
+def _say_version(file: Path, key: str, version: str) -> None:
+    text, found = re.subn(rf'^{key} = ".*"$', f'{key} = "{version}"', file.read_text(), flags=re.M)
+    assert found == 1, f"{file.name} has no line `{key}`"
+    file.write_text(text)
