@@ -34,22 +34,23 @@ def host(lab: Machine, tmp_path: Path) -> Iterator[Machine]:
         lab.run("rm -f /usr/local/bin/firecracker /usr/local/bin/jailer")
 
 
-# Creates a VM that will not get ready, and says meanwhile what is in its unit, and what that sees.
+# Creates a VM that will not get ready. Once its unit has the VMM and the keeper alone, each where it stays,
+# it says of both how many words their PIDs are and what they see, and then the unit's limit.
 SCRIPT = f"""
+unit='/sys/fs/cgroup/banger.slice/banger-vm-*.service'
+seen() {{
+    for pid in $(cat $unit/cgroup.procs); do
+        echo "$(grep NSpid /proc/$pid/status | wc -w) $(ls -m --width=0 /proc/$pid/root)"
+    done 2>/dev/null | sort --reverse
+}}
 BANGER_READY_TIMEOUT_S=45 banger vm create {VM} --vmm firecracker --quiet 2>/tmp/said &
-group=
 for second in $(seq 120); do
-    for one in /sys/fs/cgroup/banger.slice/banger-vm-*.service; do
-        [ -e $one/cgroup.procs ] && [ $(wc -l < $one/cgroup.procs) -ge 2 ] && group=$one
-    done
-    [ -n "$group" ] && break
+    found=$(seen || true)
+    [[ $found == "3 "*vda*$'\\n'"2 "*keeper* ]] && break
     sleep 1
 done
-sleep 2
-for pid in $(cat $group/cgroup.procs); do
-    echo "$(grep NSpid /proc/$pid/status | wc -w) $(ls -m /proc/$pid/root | tr -d '\\n')"
-done
-cat $group/memory.max
+echo "$found"
+cat $unit/memory.max
 wait $! || true
 cat /tmp/said
 """
