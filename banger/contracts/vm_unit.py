@@ -38,10 +38,8 @@ def _properties(limits: Mapping[Controller, int], socket: str) -> Iterator[tuple
     yield from (("TimeoutStartSec", str(START_S)), ("TimeoutStopSec", str(STOP_S)))
     yield from (("StandardInput", f"file:{socket}"), ("StandardOutput", "null"))
     yield from (("CapabilityBoundingSet", ""), ("NoNewPrivileges", "yes"))  # of HOLDER
-    yield from (
-        ("Delegate", "yes"),
-        ("OOMPolicy", "continue"),
-    )  # root puts processes in; the keeper's last words
+    yield "Delegate", "yes"  # root puts processes in
+    yield "OOMPolicy", "continue"  # the keeper's last words
     yield from (("DevicePolicy", "closed"), *(("DeviceAllow", device) for device in DEVICES))
     yield "IPAddressDeny", "any"  # of sockets; a tap's frames are none
     yield "MemoryMax", str(limits["memory"])

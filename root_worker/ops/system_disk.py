@@ -16,12 +16,11 @@ from typing import Literal
 
 from banger.contracts.errors import PolicyError
 from banger.contracts.registry import Entry
+from banger.contracts.vmm_limits import MIB
 from root_worker.host import RootHost
 from root_worker.ops import beneath, dm_snapshot
 
 Backend = Literal["file", "dm-snapshot"]
-
-_MIB = 1024 * 1024
 
 
 @contextmanager
@@ -59,8 +58,8 @@ def attach(host: RootHost, vm_id: str, image: str, uid: int, room_mib: int = 0) 
             with beneath.regular_file(host.paths.state, host.paths.rootfs(image), {0}) as base:
                 found = os.fstat(base)
                 host.registry.rest(vm_id, image, f"{found.st_size} {found.st_mtime_ns}")
-                if os.fstat(store).st_size < room_mib * _MIB:
-                    os.ftruncate(store, room_mib * _MIB)
+                if os.fstat(store).st_size < room_mib * MIB:
+                    os.ftruncate(store, room_mib * MIB)
                 dm_snapshot.attach(vm_id, base, store, uid, _lock(host))
     return backend
 

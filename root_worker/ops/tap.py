@@ -83,10 +83,15 @@ def open_tap(vm_id: str) -> int:
     It is close-on-exec and closing it leaves the tap. StageFailedError when there is no tap; PolicyError when
     it is a stranger's; OSError (EBUSY) when a VMM holds it already.
     """
+    require_tap(vm_id)
+    return _attach(vm_id, _MODE)
+
+
+def require_tap(vm_id: str) -> None:
+    """Raise StageFailedError when the VM has no tap; PolicyError when it is a stranger's."""
     with IPRoute() as ip:
         if find_tap(ip, vm_id) is None:
             raise StageFailedError(f"VM {vm_id} has no tap", resolution="Start the VM again.")
-    return _attach(vm_id, _MODE)
 
 
 def remove_tap(ip: IPRoute, vm_id: str) -> None:

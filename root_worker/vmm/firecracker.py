@@ -9,16 +9,14 @@ import os
 from contextlib import ExitStack
 from pathlib import Path
 
-from pyroute2 import IPRoute
-
 from banger.contracts import firecracker, vmm
-from banger.contracts.errors import StageFailedError, ToolFailedError
+from banger.contracts.errors import ToolFailedError
 from banger.contracts.keeper_plan import JailPlan, KeeperPlan
 from banger.contracts.names import tap_name
 from banger.contracts.policy import Policy
 from root_worker import shell
 from root_worker.ops import dm_snapshot, serial_log
-from root_worker.ops.tap import find_tap
+from root_worker.ops.tap import require_tap
 from root_worker.vmm.jail import Jail
 from root_worker.vmm.launching import Launching
 
@@ -49,9 +47,7 @@ def planned(start: Launching, plan: KeeperPlan, stack: ExitStack) -> KeeperPlan:
     StageFailedError when there is no tap, PolicyError when it is a stranger's.
     """
     request, host, slot = start.request, start.host, start.slot
-    with IPRoute() as ip:  # it opens the tap by its name, which none but the VM's uid may
-        if find_tap(ip, request.vm_id) is None:
-            raise StageFailedError(f"VM {request.vm_id} has no tap", resolution="Start the VM again.")
+    require_tap(request.vm_id)  # it opens the tap by its name, which none but the VM's uid may
     files = _shown(start, stack)
     base = start.jail.path / "root"
     base.mkdir(mode=0o700, exist_ok=True)
