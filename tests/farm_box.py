@@ -244,8 +244,6 @@ def farm_box(
             with inside(network):
                 delete_all(box)
                 control.down(made)
-            for group in Path("/sys/fs/cgroup").glob(f"**/{made.paths.cgroups}"):
-                group.rmdir()
 
 
 @contextlib.contextmanager

@@ -42,7 +42,7 @@ def on_this_machine() -> set[str]:
 def _cgroups() -> Iterator[str]:
     for place, names, _ in os.walk("/sys/fs/cgroup"):  # unlike glob, it forgives what goes meanwhile
         if Path(place).name.startswith("banger"):
-            yield from (f"cgroup {place}/{name}" for name in names)
+            yield from (f"cgroup {path}" for path in (place, *(f"{place}/{name}" for name in names)))
 
 
 def _links() -> Iterator[str]:

@@ -21,7 +21,7 @@ from banger.connection import connect
 from banger.contracts.errors import BangerError, ConflictError, UnavailableError
 from banger.contracts.queues import CONTROL, root_queue, work_queue
 from banger.contracts.seat import refused
-from banger.embedded import credentials, layout, owner, udev
+from banger.embedded import credentials, layout, owner, udev, vm_cgroups
 from banger.embedded import logs as log_files
 from banger.embedded.account import worker_account
 from banger.embedded.lock import holder
@@ -60,7 +60,7 @@ def up(
     """
     require_root("start a farm")
     _require_not_systemds(settings)
-    from banger.embedded import network  # here and in ``down``: its library takes 0.3 s to import
+    from banger.embedded import network  # here and in ``_put_away``: its library takes 0.3 s to import
 
     with _one_at_a_time(settings):
         if holder(farm_paths(settings).lock_file) is not None:
@@ -83,8 +83,7 @@ def up(
             return _served(settings, _wait_until_ready(settings, progress))
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     supervise(plan)
-    if network.remove_if_unused(settings):
-        udev.remove(settings)
+    _put_away(settings)
     return status(settings)
 
 
@@ -115,14 +114,20 @@ def down(settings: Settings) -> bool:
 
     The guests' network stays as long as there are guests: it goes with the farm, or else with the next one.
     """
-    from banger.embedded import network
-
     require_root("stop a farm")
     _require_not_systemds(settings)
     ran = _stop_supervisor(settings)
+    _put_away(settings)
+    return ran
+
+
+def _put_away(settings: Settings) -> None:
+    """Remove what the farm's VMs shared, where none of them is left."""
+    from banger.embedded import network
+
+    vm_cgroups.remove_if_empty(settings.paths)
     if network.remove_if_unused(settings):
         udev.remove(settings)
-    return ran
 
 
 def _stop_supervisor(settings: Settings) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from banger.contracts.errors import ConflictError
 from banger.contracts.names import SLICE
+from banger.embedded import vm_cgroups
 from banger.embedded.paths import farm_paths
 from banger.settings import Settings
 from banger.system import applying, drift, manifest, places, systemd
@@ -43,6 +44,7 @@ def uninstall(settings: Settings, *, purge: bool, force: bool) -> Iterator[Done]
         systemd.systemctl("reset-failed", "banger-*", forgive=True)
         if not running_vms(settings):  # it would end them; and it stays when the last VM's unit has gone
             systemd.systemctl("stop", SLICE, forgive=True)
+        vm_cgroups.remove_if_empty(settings.paths)
     if purge:
         yield from _purge(settings, found)
     else:

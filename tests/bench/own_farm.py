@@ -89,8 +89,6 @@ def running(
             yield Bench(say, Farm(settings), row_beside(settings, disk / "row"), images)
         finally:
             control.down(settings)
-            for group in Path("/sys/fs/cgroup").glob(f"**/{settings.paths.cgroups}"):
-                group.rmdir()
 
 
 def _up(settings: Settings, change: Callable[[Plan], Plan]) -> None:

@@ -25,6 +25,7 @@ from redis.retry import Retry
 from banger.connection import connect
 from banger.contracts.errors import BangerError, ConflictError
 from banger.contracts.names import BRIDGE
+from banger.contracts.vmm_limits import limits
 from banger.doctor import examine, gather
 from banger.embedded import control, credentials
 from banger.embedded.paths import farm_paths
@@ -33,10 +34,12 @@ from banger.records import Records
 from banger.redis_roles import acl_rules
 from banger.settings import Settings
 from banger.shell import run
+from root_worker.vmm import cgroups
 
 pytestmark = pytest.mark.integration
 
 DEADLINE_S = 30.0
+VM = "0123456789ab"
 SERVICES = ["redis", "worker", "root-worker", "flower", "dns"]
 
 
@@ -274,6 +277,20 @@ def test_up_makes_the_guests_network_and_mends_it_and_down_takes_it_away(setting
     control.down(settings)
     assert not Path("/proc/thread-self/net/dev").read_text().count(BRIDGE)
     assert run(("/usr/sbin/nft", "list", "ruleset"), deadline_s=5).stdout == b""
+
+
+def test_down_takes_the_vms_cgroup_away_once_no_vm_has_one_in_it(settings, farm):
+    def groups() -> set[Path]:
+        return set(Path("/sys/fs/cgroup").glob(f"**/{settings.paths.cgroups}"))
+
+    with cgroups.limited(settings.paths, VM, limits(vcpus=1, memory_mib=64)):
+        made = groups()
+    assert made
+    control.down(settings)
+    assert groups() == made  # the VM goes on
+    cgroups.remove(settings.paths, VM)
+    control.down(settings)
+    assert not groups()
 
 
 def test_in_the_foreground_it_runs_until_interrupted(make_settings):

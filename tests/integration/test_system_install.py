@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,9 @@ import pytest
 from system_box import SystemBox, system_box
 
 from banger.contracts.registry import Entry
+from banger.contracts.vmm_limits import limits
 from banger.settings import Settings
+from root_worker.vmm import cgroups
 
 pytestmark = pytest.mark.integration
 
@@ -296,6 +299,21 @@ def test_while_a_vm_runs_nothing_is_taken_away(box: SystemBox) -> None:
         assert box.shell("ls /var/lib/banger/registry") == "0123456789ab.json"
         assert box.banger("system", "uninstall", "--purge").code == 2
     box.good("system", "uninstall", "--purge")  # it is registered, and does not run
+
+
+def test_the_cgroup_of_the_vms_goes_with_the_installation(box: SystemBox) -> None:
+    mine = {"BANGER_STATE_DIR": f"/var/lib/banger-{os.getpid()}"}  # the machine has one cgroup of each name
+    paths = Settings(state_dir=Path(mine["BANGER_STATE_DIR"])).paths
+
+    def groups() -> list[Path]:
+        return list(Path("/sys/fs/cgroup").glob(f"**/{paths.cgroups}"))
+
+    box.good("system", "install", **mine)
+    with cgroups.limited(paths, "0123456789ab", limits(vcpus=1, memory_mib=64)):
+        assert groups()
+    cgroups.remove(paths, "0123456789ab")
+    box.good("system", "uninstall", **mine)
+    assert not groups()
 
 
 @contextlib.contextmanager
