@@ -123,10 +123,14 @@ class Registry:
     def _write(self, entry: Entry) -> None:
         target = self._file(entry.vm_id)
         scratch = target.with_suffix(".new")
-        with scratch.open("wb") as file:
-            file.write(entry.model_dump_json().encode())
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with scratch.open("wb") as file:
+                file.write(entry.model_dump_json().encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            error.filename = str(scratch)  # else nobody is told which disk is full
+            raise
         scratch.replace(target)
         self._sync()
 

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from banger.contracts.errors import StageFailedError
+from banger.contracts.errors import CapacityError
 from banger.contracts.names import HostPaths, is_id
 from banger.records import Record
 from workers.new_file import new_file
@@ -40,7 +40,7 @@ def remember(paths: HostPaths, record: Record, *, make: bool = False) -> None:
                 scratch.write_text(record.model_dump_json())
         except FileNotFoundError:
             return  # its directory was removed a moment ago, and the VM with it
-        except StageFailedError as error:
+        except CapacityError as error:
             log.warning("%s", error.brief)
 
 

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from banger.contracts.errors import StageFailedError, ToolFailedError
+from banger.contracts.errors import ToolFailedError, disk_is_full, is_full
 
 
 @contextmanager
 def new_file(target: Path, mode: int) -> Iterator[Path]:
     """Yield a scratch path beside ``target``; what the block makes there takes the target's name at its end.
 
-    StageFailedError when the disk is full. The scratch file never stays, unless this process is killed: the
+    CapacityError when the disk is full. The scratch file never stays, unless this process is killed: the
     next call removes it then.
     """
     scratch = target.with_name(f"{target.name}.new")
@@ -27,20 +27,11 @@ def new_file(target: Path, mode: int) -> Iterator[Path]:
         scratch.replace(target)
         sync(target.parent)
     except (OSError, ToolFailedError) as error:
-        if not _is_full(error):
+        if not _met_a_full_disk(error):
             raise
         raise disk_is_full(target, str(error)) from error
     finally:
         scratch.unlink(missing_ok=True)
-
-
-def disk_is_full(target: Path, details: str) -> StageFailedError:
-    """Return the error of a file that the disk has no room for, foreseen or met on the way."""
-    return StageFailedError(
-        f"The disk is full: {target} could not be made",
-        details=details,
-        resolution="Free space where the state directory is: `banger vm prune`, `banger image list`.",
-    )
 
 
 def sync(path: Path) -> None:
@@ -52,7 +43,7 @@ def sync(path: Path) -> None:
         os.close(fd)
 
 
-def _is_full(error: OSError | ToolFailedError) -> bool:
+def _met_a_full_disk(error: OSError | ToolFailedError) -> bool:
     if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return is_full(error)
     return os.strerror(errno.ENOSPC) in error.details

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
-from banger.contracts.errors import StageFailedError
+from banger.contracts.errors import CapacityError
 from banger.contracts.inventory import Inventory
 from banger.contracts.names import HostPaths
 from banger.findings import Action, Finding
@@ -50,7 +50,7 @@ class Reboot:
             try:
                 with new_file(self._file, 0o600) as scratch:
                     scratch.write_text(self._now())
-            except StageFailedError as error:  # the disk is full, and what frees it comes after us
+            except CapacityError as error:  # the disk is full, and what frees it comes after us
                 log.warning("the reboot is not noted: %s", error.brief)
 
     def _noted(self) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any, ClassVar
 
 
@@ -64,7 +65,7 @@ class ImageDamagedError(BangerError):
 
 
 class CapacityError(BangerError):
-    """No host can take the VM; the details say how many hosts each filter removed."""
+    """No host can take the VM (the details say how many hosts each filter removed), or a disk is full."""
 
     exit_code = 2
 
@@ -141,4 +142,21 @@ def as_banger_error(error: BaseException) -> BangerError:
     """Return the error itself, or an InternalError with its type and text when it is not one of ours."""
     if isinstance(error, BangerError):
         return error
+    if isinstance(error, OSError) and is_full(error):
+        return disk_is_full(error.filename or "a file of this host", str(error))
     return InternalError(f"{type(error).__name__}: {error}", resolution="The worker's log has the traceback.")
+
+
+def is_full(error: OSError) -> bool:
+    """Tell whether a file system has no room, or its user's quota of it is used up."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def disk_is_full(what: object, details: str) -> CapacityError:
+    """Return the error of a file (its path) that there is no room for, foreseen or met on the way."""
+    return CapacityError(
+        f"The disk is full: {what} could not be written",
+        details=details,
+        resolution="Make room there; `df` and `df -i` on that host say which disk it is. In the state directory"
+        " `banger vm prune` makes some.",
+    )

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from banger.contracts.errors import PolicyError, StageFailedError
+from banger.contracts.errors import PolicyError, StageFailedError, is_full
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -84,4 +84,6 @@ def _explained(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise StageFailedError(f"{path} is not there") from error
     except OSError as error:  # ELOOP and ENOTDIR: a symlink; ENXIO: a socket
+        if is_full(error):
+            raise
         raise PolicyError(f"{path} leads elsewhere: {error.strerror}") from error

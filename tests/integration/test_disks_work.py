@@ -12,6 +12,7 @@ import disks
 import pytest
 
 from banger.contracts.errors import (
+    CapacityError,
     ImageDamagedError,
     InvalidInputError,
     NotFoundError,
@@ -211,7 +212,7 @@ def test_a_copy_that_does_not_fit_says_both_sizes_and_leaves_nothing(xfs: Path) 
         with filler.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, (room.f_bavail - 4096) * room.f_frsize)
         vm_directory(paths)
-        with pytest.raises(StageFailedError, match="disk is full") as caught:
+        with pytest.raises(CapacityError, match="disk is full") as caught:
             overlay.do(overlay_request(image), disks.context(paths))
     finally:
         os.truncate(filler, 0)  # XFS frees an unlinked file's blocks some time later, a truncated one's now
@@ -339,7 +340,7 @@ def test_a_full_disk_in_the_middle_is_one_clear_error_and_leaves_nothing(tmp_pat
             scratch.touch()
             Path("/dev/full").write_bytes(b"x")  # always fails with ENOSPC
 
-    with pytest.raises(StageFailedError, match="disk is full"):
+    with pytest.raises(CapacityError, match="disk is full"):
         fill()
     assert list(tmp_path.iterdir()) == []
 
@@ -350,6 +351,6 @@ def test_a_tool_that_ran_into_the_full_disk_is_the_same_error(tmp_path: Path) ->
             scratch.touch()
             run((find_tool("dd"), "if=/dev/zero", "of=/dev/full", "count=1"), deadline_s=5)
 
-    with pytest.raises(StageFailedError, match="disk is full"):
+    with pytest.raises(CapacityError, match="disk is full"):
         fill()
     assert list(tmp_path.iterdir()) == []

@@ -19,11 +19,11 @@ from test_pipelines import NOT_WAITING
 from banger.contracts.errors import (
     BangerError,
     CancelledError,
+    CapacityError,
     ConflictError,
     ImageDamagedError,
     InvalidInputError,
     NotFoundError,
-    StageFailedError,
 )
 from banger.contracts.queues import BEGIN, work_queue
 from banger.contracts.states import State
@@ -152,13 +152,13 @@ def test_a_disk_that_gets_full_in_the_middle_is_said_and_unwound(faulty: FaultyF
         await_stage(submission, farm, stage)
         fill(vms / "filler")
         faulty.mend()
-        with pytest.raises(StageFailedError, match=f"^{stage} failed: The disk is full"):
+        with pytest.raises(CapacityError, match=f"^{stage} failed: The disk is full"):
             submission.wait()
         (vms / "filler").unlink()
         assert not faulty.box.traces()
         error = farm.show("dev").error
         assert error is not None
-        assert (error["stage"], error["kind"]) == (stage, "StageFailedError")
+        assert (error["stage"], error["kind"]) == (stage, "CapacityError")
 
 
 def test_an_image_that_is_not_what_was_built_is_refused(faulty: FaultyFarm) -> None:

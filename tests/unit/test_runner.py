@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any, cast
 
 import pytest
@@ -9,7 +10,7 @@ from farm_facts import steps
 
 from banger.contracts import runner
 from banger.contracts.calls import StageCall
-from banger.contracts.errors import BangerError, InternalError, StageFailedError
+from banger.contracts.errors import BangerError, CapacityError, InternalError, StageFailedError
 from banger.contracts.journal import Claim, Journal, Redis, Verdict
 from banger.contracts.runner import HandOverError, Next, run_step
 from banger.pipelines import CREATE
@@ -95,6 +96,15 @@ def test_a_defect_is_an_internal_error_with_its_text() -> None:
     _, error, _ = run(Verdict.GO, raises(KeyError("oops")))
     assert isinstance(error, InternalError)
     assert "oops" in error.brief
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_is_full_is_no_defect_and_the_file_is_named(number: int) -> None:
+    _, error, _ = run(Verdict.GO, raises(OSError(number, "No room", "/run/banger/jails/0123456789ab")))
+    assert isinstance(error, CapacityError)
+    assert error.brief == "The disk is full: /run/banger/jails/0123456789ab could not be written"
+    _, error, _ = run(Verdict.GO, raises(OSError(number, "No room")))
+    assert isinstance(error, CapacityError)
 
 
 def test_a_step_that_is_handed_over_gives_its_claim_back() -> None:

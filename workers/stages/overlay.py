@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from banger.contracts.errors import InvalidInputError, StageFailedError
+from banger.contracts.errors import InvalidInputError, StageFailedError, disk_is_full
 from banger.contracts.names import link_alias
 from banger.contracts.requests import OverlayRequest, UndoRequest
 from banger.contracts.sizes import format_mib
@@ -27,7 +27,7 @@ from banger.images.catalogue import Catalogue
 from banger.shell import find_tool, run
 from workers.console import make_console
 from workers.host import StageContext
-from workers.new_file import disk_is_full, new_file
+from workers.new_file import new_file
 
 _MIB = 1024 * 1024
 _CLONE_DEADLINE_S = 100
@@ -81,7 +81,7 @@ def undo(request: UndoRequest, ctx: StageContext) -> None:
 def _clone(base: Path, disk: Path, backend: str) -> None:
     """Make ``disk`` of the base, its holes kept.
 
-    StageFailedError, with both sizes and before anything is written, where a copy would not fit.
+    CapacityError, with both sizes and before anything is written, where a copy would not fit.
     """
     if backend not in _CLONE_OPTIONS:
         raise InvalidInputError(
