@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from banger.firecracker_pair import Pair
+
 
 class Tool(NamedTuple):
     """A program that banger starts: its Debian package, how to ask its version, and what it is for."""
@@ -62,19 +64,6 @@ class KvmFacts(NamedTuple):
     device: bool
     for_others: bool
     verdict: tuple[bool, str] | None
-
-
-class PairFacts(NamedTuple):
-    """Firecracker and its jailer: where they are to be, what they are, and what is wrong with that.
-
-    ``version`` is empty where they cannot be used, and ``problem`` where they can; ``there`` says whether
-    either of them is installed at all.
-    """
-
-    places: str
-    there: bool
-    version: str = ""
-    problem: str = ""
 
 
 class DiskFacts(NamedTuple):
@@ -146,7 +135,7 @@ class Facts(NamedTuple):
     wanted_backend: str
     wanted_accelerator: str
     wanted_vmm: str
-    pair: PairFacts
+    pair: Pair
     own_redis: bool
     trouble: tuple[str, ...] = ()
     changed_files: tuple[str, ...] = ()

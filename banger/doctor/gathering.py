@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from banger import disk_backend, name_server, ticket_keys
+from banger import disk_backend, firecracker_pair, name_server, ticket_keys
 from banger.connection import connect
 from banger.contracts.accelerator import KVM, Verdict, groups_needed
 from banger.contracts.errors import BangerError, NotFoundError, ToolFailedError
@@ -36,7 +36,6 @@ from banger.doctor.facts import (
     RedisFacts,
     Tool,
 )
-from banger.doctor.firecracker import pair
 from banger.doctor.ownership import ask_owner
 from banger.embedded.account import worker_account
 from banger.embedded.paths import farm_paths
@@ -89,7 +88,7 @@ def gather(settings: Settings) -> Facts:
         wanted_backend=settings.disk_backend,
         wanted_accelerator=settings.accelerator,
         wanted_vmm=settings.vmm,
-        pair=pair(settings),
+        pair=firecracker_pair.look(settings.firecracker, settings.jailer),
         own_redis=settings.redis_url is None,
         sealing=_sealing(settings) if root else None,
         damaged_aof=_damaged_aof(settings) if root else None,

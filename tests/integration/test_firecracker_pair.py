@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 from firecracker_pair import installed_pair
 
+from banger import firecracker_pair, shell
 from banger.contracts.policy import Policy
-from banger.doctor.facts import PairFacts
-from banger.doctor.firecracker import pair as seen
-from banger.settings import Settings
+from banger.firecracker_pair import Pair, look
 from root_worker.vmm.firecracker import problem
 
 pytestmark = pytest.mark.integration
@@ -23,9 +22,9 @@ def pair() -> Iterator[dict[str, Path]]:
         yield made
 
 
-def both(pair: dict[str, Path]) -> tuple[PairFacts, str]:
+def both(pair: dict[str, Path]) -> tuple[Pair, str]:
     policy = Policy(host="here", state_dir=Path("/s"), run_dir=Path("/r"), **pair)
-    return seen(Settings(host="here", **pair)), problem(policy)
+    return look(**pair), problem(policy)
 
 
 def test_a_pair_of_one_version_that_is_roots_alone_can_be_used(pair):
@@ -69,3 +68,19 @@ def test_two_versions_are_no_pair(pair):
     said = "Firecracker is of version 1.16.1, its jailer of 1.15.0"
     facts, refused = both(pair)
     assert (facts.problem, refused) == (said, said)
+
+
+def test_a_pair_is_asked_again_when_it_is_another(pair, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        firecracker_pair, "run", lambda argv, **how: asked.append(argv[0]) or shell.run(argv, **how)
+    )
+    assert {look(**pair).version for _ in range(3)} == {"1.16.1"}
+    assert asked == [str(pair["firecracker"]), str(pair["jailer"])]
+    for program in pair.values():
+        program.write_text(program.read_text().replace("1.16.1", "1.15.0"))
+    assert look(**pair).problem == "Firecracker is of version 1.15.0; 1.16 is needed"
+    for program in pair.values():
+        program.write_text("#!/bin/sh\nexit 7\n")
+    assert look(**pair).problem == "it cannot be asked for its version: firecracker ended with 7"
+    assert len(asked) == 5

@@ -22,9 +22,9 @@ from banger.doctor.facts import (
     KvmFacts,
     NamesFacts,
     OwnerFacts,
-    PairFacts,
     RedisFacts,
 )
+from banger.firecracker_pair import Pair
 from banger.settings import Settings
 from banger.shell import Completed
 
@@ -50,7 +50,7 @@ HEALTHY = Facts(
     wanted_backend="auto",
     wanted_accelerator="auto",
     wanted_vmm="auto",
-    pair=PairFacts("/f and /j", there=True, version="1.16.1"),
+    pair=Pair("/f and /j", there=True, version="1.16.1"),
     own_redis=True,
 )
 
@@ -219,8 +219,8 @@ def test_a_configured_accelerator_needs_no_reason() -> None:
     assert _check("accelerator", wanted_accelerator="tcg").found == "tcg, as configured"
 
 
-ABSENT = PairFacts("/f and /j", there=False, problem="there is no /f")
-STRANGE = PairFacts("/f and /j", there=True, problem="Firecracker is of version 1, its jailer of 2")
+ABSENT = Pair("/f and /j", there=False, problem="there is no /f")
+STRANGE = Pair("/f and /j", there=True, problem="Firecracker is of version 1, its jailer of 2")
 NO_KVM = KvmFacts(True, True, (False, "the probe hung"))
 NO_QEMU = {tool.name: None if tool.name == "qemu-system-x86_64" else "1.0" for tool in TOOLS}
 
