@@ -1,6 +1,6 @@
 """Find out whether KVM works on this host, by booting: that /dev/kvm opens proves nothing.
 
-Root makes the boot's process, as an unprivileged user; the root worker only reads the verdict.
+Root makes the boot's process, as an unprivileged user; both workers only read the verdict.
 """
 
 from __future__ import annotations
@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import time
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError
 
 from banger.contracts import accelerator, qemu
-from banger.contracts.accelerator import Verdict, groups_needed
+from banger.contracts.accelerator import Accelerator, Verdict, groups_needed, proven
 from banger.contracts.errors import ToolFailedError
 from banger.private_file import write_private
 from banger.settings import Settings
@@ -23,6 +24,7 @@ from banger.shell import find_tool, run
 PROBE_DEADLINE_S = 5.0
 PATIENCE = 40
 _VERSION_DEADLINE_S = 30.0
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def probe(settings: Settings) -> Verdict | None:
@@ -36,7 +38,7 @@ def probe(settings: Settings) -> Verdict | None:
     if settings.accelerator != "auto" or groups is None or kernel is None or not qemu.BINARY.exists():
         return None
     binary = qemu.BINARY.stat()
-    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    boot_id = _BOOT_ID.read_text().strip()
     key = f"{binary.st_size}-{binary.st_mtime_ns}"  # costs nothing, and changes whenever the version does
     file = settings.paths.accelerator
     with contextlib.suppress(FileNotFoundError, ValidationError):
@@ -48,6 +50,17 @@ def probe(settings: Settings) -> Verdict | None:
     file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     write_private(file, found.model_dump_json(), mode=0o644)
     return found
+
+
+def chosen(wanted: Literal["auto", "kvm", "tcg"], verdict: Path) -> Accelerator:
+    """Return what this host's VMMs run with, where a policy says ``wanted``: what root will choose.
+
+    But that it looks at /dev/kvm too, which the worker's service does not see.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if wanted == "auto" and proven(verdict.read_bytes(), _BOOT_ID.read_text().strip()):
+            return "kvm"
+    return "kvm" if wanted == "kvm" else "tcg"
 
 
 def _boot(kernel: Path, uid: int, groups: tuple[int, ...]) -> tuple[bool, str]:

@@ -6,7 +6,11 @@ from ipaddress import IPv4Network
 
 from pydantic import BaseModel, ConfigDict
 
+from banger.contracts import vmm
+from banger.contracts.accelerator import Accelerator
+from banger.contracts.errors import StageFailedError
 from banger.contracts.names import FIRST_SLOT
+from banger.contracts.vmm import Vmm, WantedVmm
 
 VCPUS_A_CORE = 64  # guests mostly wait: a hundred of them, booting or at a command, fit on two cores
 
@@ -24,9 +28,11 @@ class HostImage(BaseModel):
 
 
 class HostInfo(BaseModel):
-    """A host's capacity and images. ``images`` has the newest of a name first. Sizes in MiB.
+    """A host's capacity, images and VMMs. ``images`` has the newest of a name first. Sizes in MiB.
 
-    ``commands``: how many commands of batches' jobs its worker can look after at once.
+    ``commands``: how many commands of batches' jobs its worker can look after at once. ``vmm``: what root's
+    policy says, for VMs that leave it to their host. ``vmm_obstacles``: why each VMM can run no VM there,
+    empty where it can. What an older worker does not tell is None, or empty.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -39,6 +45,10 @@ class HostInfo(BaseModel):
     disk_free_mib: int
     commands: int = 1
     images: tuple[HostImage, ...] = ()
+    vmm: WantedVmm | None = None
+    vmm_obstacles: dict[Vmm, str] | None = None
+    accelerator: Accelerator | None = None
+    disk_backend: str = ""
     alive: bool = False
 
     @property
@@ -51,6 +61,36 @@ class HostInfo(BaseModel):
         """How many VMs the network holds."""
         return self.last_slot - FIRST_SLOT + 1
 
+    @property
+    def vmms(self) -> tuple[Vmm, ...]:
+        """The VMMs that can run VMs there; none where the host does not tell."""
+        return tuple(name for name, obstacle in (self.vmm_obstacles or {}).items() if not obstacle)
+
+    @property
+    def default_vmm(self) -> Vmm | None:
+        """What runs a VM there for which no VMM is asked; None where none can, or the host does not tell."""
+        try:
+            return self.runs_by()
+        except StageFailedError:
+            return None
+
     def image(self, ref: str) -> HostImage | None:
         """Return the image of this name or id, or None."""
         return next((image for image in self.images if ref in (image.id, image.name)), None)
+
+    def runs_by(
+        self, wanted: WantedVmm = "auto", vcpus: int = 1, *, limits_network: bool = False
+    ) -> Vmm | None:
+        """Return what root will run a VM by, as far as the host tells; None where it does not.
+
+        StageFailedError, as of its launch, where that cannot be.
+        """
+        if self.vmm_obstacles is None or self.vmm is None:
+            return None
+        wanted, obstacle = self.vmm if wanted == "auto" else wanted, ""
+        if wanted != "qemu":
+            obstacle = vmm.obstacle("kvm", vcpus, self.vmm_obstacles.get("firecracker", ""))
+        found = vmm.choose(wanted, obstacle, limits_network=limits_network)
+        if found == "qemu" and (obstacle := self.vmm_obstacles.get("qemu", "")):
+            raise StageFailedError(f"QEMU cannot run this VM: {obstacle}")
+        return found

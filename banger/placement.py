@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from banger.contracts.errors import CapacityError, InvalidInputError, NotFoundError
+from banger.contracts.errors import CapacityError, InvalidInputError, NotFoundError, StageFailedError
 from banger.contracts.sizes import format_mib
 from banger.contracts.spec import VmSpec
 from banger.hosts import HostImage, HostInfo
 
 _DISKS = {"disk_mib": "work disk", "system_overlay_mib": "system disk"}
+_LESS = "Ask for less, delete VMs, or add a host; `banger host list` shows what is free."
+_ANOTHER_VMM = (
+    "Ask for another VMM, or for no limit of the network; or mend that on a host: `banger doctor` there says "
+    "how, `banger host show` what runs VMs on each."
+)
 
 
 class Used(NamedTuple):
@@ -61,39 +66,54 @@ def place(spec: VmSpec, hosts: Sequence[HostInfo], used: dict[str, Used]) -> lis
         )
     remaining = keep(f"no image {spec.image}", with_image)
     _refuse_below_seed(spec, remaining)
-    remaining = keep(
-        "every slot of its network is taken",
-        [host for host in remaining if used.get(host.name, Used()).slots < host.slots],
-    )
-    remaining = keep(
-        f"less than {format_mib(spec.memory_mib)} of memory left",
-        [
-            host
-            for host in remaining
-            if used.get(host.name, Used()).memory_mib + spec.memory_mib <= host.memory_mib
-        ],
-    )
-    remaining = keep(
-        f"less than {spec.vcpus} vCPUs left",
-        [host for host in remaining if used.get(host.name, Used()).vcpus + spec.vcpus <= host.vcpus],
-    )
-    remaining = keep(
-        "its worker is at as many jobs of batches as it can be",
-        [host for host in remaining if used.get(host.name, Used()).commands < host.commands],
-    )
-    largest_mib = max(spec.disk_mib, spec.system_overlay_mib)
-    remaining = keep(
-        f"less than {format_mib(largest_mib)} of disk free",
-        [host for host in remaining if largest_mib <= host.disk_free_mib],
-    )
+    refusals = {host.name: _vmm_refusal(spec, host) for host in remaining}
+    for why in filter(None, dict.fromkeys(refusals.values())):
+        remaining = keep(why, [host for host in remaining if refusals[host.name] != why])
+    advice = _ANOTHER_VMM if refusals and not remaining else _LESS
+    for what, fits in _room(spec, used):
+        remaining = keep(what, [host for host in remaining if fits(host)])
     if not remaining:
         raise CapacityError(
             "no host can take this VM",
             details="\n".join(removed) or "no host has joined the farm",
-            resolution="Ask for less, delete VMs, or add a host; `banger host list` shows what is free.",
+            resolution=advice,
         )
     remaining.sort(key=lambda host: (used.get(host.name, Used()).memory_mib / host.memory_mib, host.name))
     return [Candidate(host, image) for host in remaining if (image := host.image(spec.image))]
+
+
+def _room(spec: VmSpec, used: dict[str, Used]) -> tuple[tuple[str, Callable[[HostInfo], bool]], ...]:
+    """Return what a host may lack, and whether it has enough of it."""
+
+    def taken(host: HostInfo) -> Used:
+        return used.get(host.name, Used())
+
+    disk_mib = max(spec.disk_mib, spec.system_overlay_mib)
+    return (
+        ("every slot of its network is taken", lambda host: taken(host).slots < host.slots),
+        (
+            f"less than {format_mib(spec.memory_mib)} of memory left",
+            lambda host: taken(host).memory_mib + spec.memory_mib <= host.memory_mib,
+        ),
+        (
+            f"less than {spec.vcpus} vCPUs left",
+            lambda host: taken(host).vcpus + spec.vcpus <= host.vcpus,
+        ),
+        (
+            "its worker is at as many jobs of batches as it can be",
+            lambda host: taken(host).commands < host.commands,
+        ),
+        (f"less than {format_mib(disk_mib)} of disk free", lambda host: disk_mib <= host.disk_free_mib),
+    )
+
+
+def _vmm_refusal(spec: VmSpec, host: HostInfo) -> str:
+    """Return why a host's root would refuse to launch the VM, empty where it would not, or does not tell."""
+    try:
+        host.runs_by(spec.vmm, spec.vcpus, limits_network=spec.net_rate_mib_s is not None)
+    except StageFailedError as error:
+        return ": ".join(filter(None, (error.brief, error.details)))
+    return ""
 
 
 def refuse_resize(spec: VmSpec, sizes: Mapping[str, int], host: HostInfo | None) -> None:

@@ -17,7 +17,13 @@ from banger.batch.sharing import Room
 from banger.batch.state import BatchInfo, JobState
 from banger.batch.vms import Planned, begun, vm_spec
 from banger.batch_keys import answer_key
-from banger.contracts.errors import BangerError, ConflictError, UnavailableError
+from banger.contracts.errors import (
+    BangerError,
+    CapacityError,
+    ConflictError,
+    NotFoundError,
+    UnavailableError,
+)
 from banger.placement import place
 from workers.settling import Settler
 from workers.starting import begin_waiting
@@ -137,11 +143,14 @@ class Batcher:
         An image that a matrix names is each job's own. A VM that would not even find room in a farm that has
         nothing else to do is refused now: it would wait for ever, and all behind it.
         """
-        plan, records = planned.plan, self._farmhand.records
-        hosts = records.hosts()
-        if not any(host.image(plan.image) for host in hosts):
-            self._farmhand.beat()  # one that was built a moment ago may not have been announced yet
-            hosts = records.hosts()
+        try:
+            return self._placed(info, planned, jobs)
+        except (NotFoundError, CapacityError):
+            self._farmhand.beat()  # what was built or installed a moment ago may not have been announced yet
+            return self._placed(info, planned, jobs)
+
+    def _placed(self, info: BatchInfo, planned: Planned, jobs: list[JobState]) -> BatchInfo:
+        plan, hosts = planned.plan, self._farmhand.records.hosts()
         empty = Room(hosts, {}).used_by_batches()
         image_id = None
         for job in _one_of_each_vm(planned, jobs):

@@ -40,8 +40,8 @@ def _reserve(farmhand: Farmhand, order: NewVm) -> str:
     since, spec = time.monotonic(), order.spec
     try:
         candidates = _place(farmhand, spec)
-    except NotFoundError:
-        farmhand.beat()  # an image built a moment ago may not have been announced yet
+    except (NotFoundError, CapacityError):
+        farmhand.beat()  # what was built or installed a moment ago may not have been announced yet
         candidates = _place(farmhand, spec)
     pipeline, params = PIPELINES[order.pipeline], order.params.model_dump(exclude_none=True)
     for host, image in candidates:

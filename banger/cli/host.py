@@ -1,7 +1,8 @@
-"""The group ``banger host``: what hosts have, and what VMs have taken of it."""
+"""The group ``banger host``: what hosts have, what VMs have taken of it, and what runs VMs there."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,7 +24,7 @@ app = group("The farm's hosts.")
 
 @command(app, "list")
 def list_(ctx: typer.Context, as_json: options.Json = False) -> int:
-    """List hosts with what is used and what there is.
+    """List hosts with what is used, what there is, and what runs VMs there.
 
     \b
     Examples:
@@ -42,11 +43,15 @@ def list_(ctx: typer.Context, as_json: options.Json = False) -> int:
             f"{used.vcpus}/{host.vcpus}",
             f"{format_mib(used.memory_mib)}/{format_mib(host.memory_mib)}",
             _gib(host.disk_free_mib),
+            ",".join(host.vmms),
+            host.accelerator or "",
+            host.disk_backend,
             ",".join(dict.fromkeys(image.name for image in host.images)),
         )
         for host, used in found
     ]
-    typer.echo(columns(("NAME", "ALIVE", "VMS", "VCPUS", "MEMORY", "DISK-FREE", "IMAGES"), rows))
+    heading = ("NAME", "ALIVE", "VMS", "VCPUS", "MEMORY", "DISK-FREE", "VMMS", "ACCEL", "DISKS", "IMAGES")
+    typer.echo(columns(heading, rows))
     return 0
 
 
@@ -89,6 +94,10 @@ def show(
                 ("vCPUs", f"{used.vcpus} of {host.vcpus} given away"),
                 ("Memory", f"{format_mib(used.memory_mib)} of {format_mib(host.memory_mib)} given away"),
                 ("Disk free", _gib(host.disk_free_mib)),
+                ("VMMs", "\n".join(_vmms(host))),
+                ("Default VMM", _default_vmm(host)),
+                ("Accelerator", host.accelerator or ""),
+                ("Disk backend", host.disk_backend),
                 ("Network", host.network),
                 ("Uids", f"from {host.uid_base}"),
                 ("Images", "\n".join(images)),
@@ -104,7 +113,19 @@ def _as_data(host: HostInfo, used: Used) -> dict[str, Any]:
         "memory_mib": host.memory_mib - used.memory_mib,
         "vcpus": host.vcpus - used.vcpus,
     }
-    return host.model_dump(mode="json") | {"slots": host.slots, "used": used._asdict(), "free": free}
+    told = {"slots": host.slots, "used": used._asdict(), "free": free}
+    return host.model_dump(mode="json") | {"vmms": host.vmms, "default_vmm": host.default_vmm} | told
+
+
+def _vmms(host: HostInfo) -> Iterable[str]:
+    """Yield a line for each VMM, with why it can run no VM there."""
+    for name, obstacle in (host.vmm_obstacles or {}).items():
+        yield f"no {name}: {obstacle}" if obstacle else name
+
+
+def _default_vmm(host: HostInfo) -> str:
+    """Return what runs a VM for which no VMM is asked, and what is configured there."""
+    return f"{host.default_vmm or 'none'} (vmm = {host.vmm})" if host.vmm else ""
 
 
 def _gib(mib: int) -> str:

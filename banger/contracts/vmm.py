@@ -56,10 +56,10 @@ def choose(wanted: WantedVmm, obstacle: str, *, limits_network: bool) -> Vmm:
             resolution="`banger doctor` tells more on its host; `--vmm qemu` runs it by QEMU.",
         )
     if chosen == "qemu" and limits_network:
-        why = f", since Firecracker cannot run it: {obstacle}" if obstacle else ""
+        why = f"since Firecracker cannot run it: {obstacle}" if obstacle else "as its host is configured"
         raise StageFailedError(
             "QEMU does not limit a guest's network",
-            details=f"the VM would be run by QEMU{why}",
+            details=f"the VM would be run by QEMU, {why}",
             resolution="Ask for it without a limit for its network, or where Firecracker can run it.",
         )
     return chosen

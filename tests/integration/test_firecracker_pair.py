@@ -1,4 +1,4 @@
-"""What doctor says of Firecracker and its jailer is what root would say of them at a launch."""
+"""What doctor and the worker say of Firecracker and its jailer is what root would say at a launch."""
 
 from __future__ import annotations
 
@@ -9,11 +9,21 @@ import pytest
 from firecracker_pair import installed_pair
 
 from banger import firecracker_pair, shell
+from banger.contracts import accelerator
+from banger.contracts.errors import StageFailedError
 from banger.contracts.policy import Policy
+from banger.contracts.requests import LaunchRequest
 from banger.firecracker_pair import Pair, look
+from banger.settings import Settings
+from root_worker.host import root_host
+from root_worker.ops.accelerator import choose_accelerator
+from root_worker.stages import launch
 from root_worker.vmm.firecracker import problem
+from workers.capacity import describe_host
 
 pytestmark = pytest.mark.integration
+
+VM = "0123456789ab"
 
 
 @pytest.fixture
@@ -84,3 +94,67 @@ def test_a_pair_is_asked_again_when_it_is_another(pair, monkeypatch):
         program.write_text("#!/bin/sh\nexit 7\n")
     assert look(**pair).problem == "it cannot be asked for its version: firecracker ended with 7"
     assert len(asked) == 5
+
+
+@pytest.fixture
+def host(tmp_path, pair, monkeypatch):
+    """A host with the pair, and a /dev/kvm that everybody may open."""
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr(accelerator, "KVM", Path("/dev/null"))
+    return root_host(Policy(host="here", state_dir=tmp_path, run_dir=tmp_path / "run", **pair))
+
+
+def told(host):
+    """Return what the worker tells of the host, after root's policy was written."""
+    policy = host.policy
+    (policy.state_dir / "policy.json").write_text(policy.model_dump_json())
+    # The worker's own configuration is none of root's: it says another VMM.
+    return describe_host(
+        Settings(host="here", state_dir=policy.state_dir, run_dir=policy.run_dir, vmm="qemu")
+    )
+
+
+def by_root(host, **asked):
+    """Return what root would run a VM by, or why it would not."""
+    size = {"vcpus": 1, "memory_mib": 64}
+    request = LaunchRequest(vm_id=VM, generation=1, slot=5, kernel="bbbbbbbbbbbb", **size, **asked)
+    try:
+        return launch._choose_vmm(request, host, choose_accelerator(host).accelerator)
+    except StageFailedError as error:
+        return str(error)
+
+
+def by_worker(found, vmm="auto", net_rate_mib_s=None):
+    try:
+        return found.runs_by(vmm, limits_network=net_rate_mib_s is not None)
+    except StageFailedError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("configured", ["auto", "qemu", "firecracker"])
+@pytest.mark.parametrize("kvm", ["proven", "disproven", "unknown", "configured"])
+@pytest.mark.parametrize("usable", [True, False])
+def test_the_worker_tells_what_root_would_do(host, pair, configured, kvm, usable):
+    wanted = "kvm" if kvm == "configured" else "auto"
+    host = host._replace(policy=host.policy.model_copy(update={"vmm": configured, "accelerator": wanted}))
+    if kvm in ("proven", "disproven"):
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        verdict = accelerator.Verdict(boot_id=boot_id, qemu="", works=kvm == "proven", reason="")
+        host.paths.accelerator.write_text(verdict.model_dump_json())
+    if not usable:
+        pair["jailer"].chmod(0o777)
+    found = told(host)
+    assert found.accelerator == choose_accelerator(host).accelerator
+    assert found.vmm == configured
+    assert found.vmm_obstacles["qemu"] == ""
+    for asked in ({}, {"vmm": "qemu"}, {"vmm": "firecracker"}, {"net_rate_mib_s": 9}):
+        theirs, ours = by_root(host, **asked), by_worker(found, **asked)
+        assert theirs == ours or ("not what root alone can write" in theirs and "not what root" in ours)
+
+
+def test_a_worker_that_cannot_read_roots_policy_tells_nothing(host, tmp_path):
+    told(host)
+    (tmp_path / "policy.json").write_text("{}")
+    found = describe_host(Settings(host="here", state_dir=tmp_path, run_dir=tmp_path / "run"))
+    assert (found.vmms, found.default_vmm, found.accelerator) == ((), None, None)
+    assert found.memory_mib > 0

@@ -8,9 +8,11 @@ import pytest
 from farm_box import Box, eventually
 from faulty_farm import Fault, FaultyFarm, When
 
-from banger.contracts.errors import InvalidInputError, StageFailedError
+from banger.contracts.errors import CapacityError, InvalidInputError, StageFailedError
+from banger.contracts.names import new_id
 from banger.contracts.states import State
 from banger.events import Event
+from banger.pipelines import CREATE_STOPPED
 
 pytestmark = pytest.mark.integration
 
@@ -42,12 +44,32 @@ def test_a_failed_create_leaves_nothing_but_its_reason(faulty: FaultyFarm, stage
 
 
 def test_a_change_that_the_vms_vmm_cannot_do_is_refused_at_once(faulty: FaultyFarm) -> None:
-    farm = faulty.box.farm
-    before = farm.create("dev", start=False, vmm="firecracker")
+    farm, records = faulty.box.farm, faulty.box.admin
+    host, asked = records.hosts()[0], farm.spec("dev", vmm="firecracker")
+    image = host.image("micro")
+    assert image is not None
+    assert records.reserve(new_id(), new_id(), CREATE_STOPPED, asked, host, image), "placed nowhere else"
+    before = eventually(lambda: (found := farm.show("dev")).state is State.STOPPED and found)
     with pytest.raises(InvalidInputError, match="Firecracker gives a guest 32 vCPUs at most, not 40"):
         farm.set("dev", vcpus=40)
     assert farm.show("dev").rev == before.rev
     farm.delete("dev")
+
+
+def test_a_vm_whose_vmm_works_nowhere_is_refused_before_it_is_made(faulty: FaultyFarm) -> None:
+    farm = faulty.box.farm
+    (host,) = farm.hosts()
+    assert host.vmm_obstacles is not None
+    assert (host.vmms, host.default_vmm, host.accelerator) == (("qemu",), "qemu", "tcg")
+    why = host.vmm_obstacles["firecracker"]
+    assert why.startswith("it needs KVM")
+    with pytest.raises(CapacityError) as caught:
+        farm.create("dev", vmm="firecracker")
+    assert caught.value.details == f"1 of 1: Firecracker cannot run this VM: {why}"
+    with pytest.raises(CapacityError, match="QEMU does not limit a guest's network"):
+        farm.create("dev", net_rate_mib_s=10)
+    assert not farm.list()
+    assert not faulty.box.traces()
 
 
 def test_a_refused_reservation_leaves_no_record(faulty: FaultyFarm) -> None:

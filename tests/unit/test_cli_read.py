@@ -191,12 +191,47 @@ def test_hosts_tell_what_is_used(made: Session, capsys: pytest.CaptureFixture[st
     _farm(made).known_hosts = [host(images=two_versions), host("gone", alive=False)]
     assert main(["host", "list"], made) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].split() == ["here", "yes", "2/253", "3/32", "512MiB/4GiB", "97.7GiB", "micro"]
+    assert lines[1].split() == ["here", "yes", "2/253", "3/32", "512MiB/4GiB", "97.7GiB", *"---", "micro"]
     assert lines[2].split()[:2] == ["gone", "no"]
     assert main(["host", "show", "here", "--json"], made) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["free"] == {"slots": 251, "memory_mib": 3584, "vcpus": 29}
     assert main(["host", "show", "there"], made) == 2
+
+
+def test_hosts_tell_what_runs_vms_there_and_why_not(
+    made: Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    why = "it needs KVM, which is not proven to work on this host"
+    told = {"accelerator": "tcg", "disk_backend": "reflink"}
+    slow = host("slow", vmm="auto", vmm_obstacles={"firecracker": why, "qemu": ""}, **told)
+    strict = slow.model_copy(update={"name": "strict", "vmm": "firecracker"})
+    both = slow.model_copy(update={"name": "both", "vmm_obstacles": {"firecracker": "", "qemu": ""}})
+    _farm(made).known_hosts = [slow, strict, both, host("old")]
+    assert main(["host", "list"], made) == 0
+    heading, *rows = (line.split() for line in capsys.readouterr().out.splitlines())
+    assert heading[-4:] == ["VMMS", "ACCEL", "DISKS", "IMAGES"]
+    assert [row[-4:-1] for row in rows] == [
+        ["qemu", "tcg", "reflink"],
+        ["qemu", "tcg", "reflink"],
+        ["firecracker,qemu", "tcg", "reflink"],
+        ["-", "-", "-"],
+    ]
+    shown = {}
+    for name in ("slow", "strict", "both", "old"):
+        assert main(["host", "show", name], made) == 0
+        shown[name] = capsys.readouterr().out
+    assert f"VMMs:         no firecracker: {why}\n              qemu\n" in shown["slow"]
+    assert "Default VMM:  qemu (vmm = auto)\nAccelerator:  tcg\nDisk backend: reflink\n" in shown["slow"]
+    assert "Default VMM:  none (vmm = firecracker)\n" in shown["strict"]
+    assert "Default VMM:  firecracker (vmm = auto)\n" in shown["both"]
+    assert "VMMs:         -\nDefault VMM:  -\nAccelerator:  -\nDisk backend: -\n" in shown["old"]
+    assert main(["host", "list", "--json"], made) == 0
+    first, second, *_ = json.loads(capsys.readouterr().out)
+    assert (first["vmms"], first["default_vmm"], first["vmm"]) == (["qemu"], "qemu", "auto")
+    assert first["vmm_obstacles"] == {"firecracker": why, "qemu": ""}
+    assert (first["accelerator"], first["disk_backend"]) == ("tcg", "reflink")
+    assert (second["default_vmm"], second["vmm"]) == (None, "firecracker")
 
 
 def test_events_are_lines_and_as_json_lines_of_json(
