@@ -157,6 +157,6 @@ def disk_is_full(what: object, details: str) -> CapacityError:
     return CapacityError(
         f"The disk is full: {what} could not be written",
         details=details,
-        resolution="Make room there; `df` and `df -i` on that host say which disk it is. In the state directory"
-        " `banger vm prune` makes some.",
+        resolution="Make room there; `df` and `df -i` on that host say which disk it is. In the state"
+        " directory `banger vm prune` makes some.",
     )

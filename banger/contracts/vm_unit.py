@@ -43,6 +43,7 @@ def _properties(limits: Mapping[Controller, int], socket: str) -> Iterator[tuple
     yield from (("DevicePolicy", "closed"), *(("DeviceAllow", device) for device in DEVICES))
     yield "IPAddressDeny", "any"  # of sockets; a tap's frames are none
     yield "MemoryMax", str(limits["memory"])
+    yield "MemorySwapMax", "0"  # see SWAP_FILES
     yield "TasksMax", str(limits["pids"])
     yield "CPUQuota", f"{limits['cpu'] * 100 // CPU_PERIOD_US}%"
     yield "IOWeight", str(io_weight(limits))

@@ -13,6 +13,10 @@ LIMIT_FILES: dict[Controller, tuple[str, str]] = {
     "cpu": ("cpu.cfs_quota_us", "cpu.max"),
 }
 
+# Beside the limit of memory, none of which is swapped out. No guest's memory is lent twice (placement), so a
+# host needs no swap for it. With swap, what a VMM takes beyond its limit goes there, and all wait for it.
+SWAP_FILES = ("memory.memsw.limit_in_bytes", "memory.swap.max")  # memory and swap together; swap alone
+
 MIB = 1024 * 1024
 CPU_PERIOD_US = 100_000  # the kernel's default, in both versions of cgroups
 

@@ -63,11 +63,8 @@ def create_tap(ip: IPRoute, vm_id: str, slot: Slot, bridge: int) -> None:
     except NetlinkError as error:
         if error.code != errno.EXFULL:
             raise
-        brief, details = (
-            f"{BRIDGE} has no port left",
-            "a bridge of Linux has 1,023, and each VM that runs one",
-        )
-        raise StageFailedError(brief, details=details, resolution="Stop VMs, or use another host.") from error
+        brief, why = f"{BRIDGE} has no port left", "a bridge of Linux has 1,023, and each VM that runs one"
+        raise StageFailedError(brief, details=why, resolution="Stop VMs, or use another host.") from error
     # Kept from other isolated ports; and the bridge knows its one MAC instead of learning any.
     port = {"isolated": 1, "learning": 0, "unicast_flood": 0, "mcast_flood": 0}
     ip.brport("set", index=index, group_fwd_mask=_NO_WAY_ROUND, **port)

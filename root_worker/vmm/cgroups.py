@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from banger.contracts.names import HostPaths
-from banger.contracts.vmm_limits import LIMIT_FILES, Controller
+from banger.contracts.vmm_limits import LIMIT_FILES, SWAP_FILES, Controller
 
 REMOVAL_DEADLINE_S = 2.0
 
@@ -34,6 +34,7 @@ class Doors(NamedTuple):
 @contextlib.contextmanager
 def limited(paths: HostPaths, vm_id: str, limits: Mapping[Controller, int]) -> Iterator[Doors]:
     """Make the VM's cgroups, set what limits this host has controllers for, and yield the doors."""
+    remove(paths, vm_id)
     with contextlib.ExitStack() as stack:
         applies: list[str] = []
         fds: dict[Path, int] = {}
@@ -45,6 +46,9 @@ def limited(paths: HostPaths, vm_id: str, limits: Mapping[Controller, int]) -> I
                     for parent in (group.parents[1], group.parent):
                         (parent / "cgroup.subtree_control").write_text(f"+{controller}")
                 (group / LIMIT_FILES[controller][version - 1]).write_text(str(limit))
+                swap = group / SWAP_FILES[version - 1]
+                if controller == "memory" and swap.exists():  # some kernels do not count it
+                    swap.write_text((str(limit), "0")[version - 1])
                 if group not in fds:
                     fds[group] = os.open(group / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
                     stack.callback(os.close, fds[group])
@@ -58,15 +62,15 @@ def remove(paths: HostPaths, vm_id: str) -> None:
     """Remove the VM's cgroups, which nothing lives in any more; forgives exactly their absence."""
     deadline = time.monotonic() + REMOVAL_DEADLINE_S
     for controller in LIMIT_FILES:
-        while True:
-            try:
-                group_of(paths, controller, vm_id)[0].rmdir()
-            except FileNotFoundError:
-                break
-            except OSError:  # EBUSY: the kernel has not taken out the dead yet
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.005)
+        with contextlib.suppress(FileNotFoundError):
+            group, _ = group_of(paths, controller, vm_id)
+            while group.exists():  # where nothing may be written, it is not "there" that a removal is told
+                try:
+                    group.rmdir()
+                except OSError:  # EBUSY: the kernel has not taken out the dead yet
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.005)
 
 
 def group_of(paths: HostPaths, controller: Controller, vm_id: str) -> tuple[Path, int]:

@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from banger.contracts import vm_unit
@@ -79,7 +79,12 @@ def remove(vm_id: str) -> None:
 
 
 def _gone(vm_id: str, within_s: float) -> bool:
-    return _comes_about(lambda: not (TRANSIENT / unit_name(vm_id)).exists(), within_s)
+    deadline = time.monotonic() + within_s
+    while (TRANSIENT / unit_name(vm_id)).exists():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True
 
 
 def _accepted(listener: socket.socket, vm_id: str) -> socket.socket:
@@ -109,12 +114,3 @@ def _failed(vm_id: str, details: str) -> StageFailedError:
         details=details,
         resolution=f"`journalctl -u {unit_name(vm_id)}` says why.",
     )
-
-
-def _comes_about(holds: Callable[[], bool], within_s: float) -> bool:
-    deadline = time.monotonic() + within_s
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.005)
-    return True

@@ -53,11 +53,11 @@ def living(lab: Machine, vm_id: str) -> str:
 
 def test_the_limits_of_a_vm_are_its_units(lab: Machine, vm: str) -> None:
     wanted = limits(1, 128)
-    read = lab.run(
-        f"cd /sys/fs/cgroup/banger.slice/{unit_name(vm)}; cat memory.max pids.max cpu.max io.weight"
-    )
+    files = "memory.max memory.swap.max pids.max cpu.max io.weight"
+    read = lab.run(f"cd /sys/fs/cgroup/banger.slice/{unit_name(vm)}; cat {files}")
     assert read.splitlines() == [
         str(wanted["memory"]),
+        "0",
         str(wanted["pids"]),
         f"{wanted['cpu']} 100000",
         "default 100",

@@ -22,6 +22,7 @@ def test_the_unit_has_the_vms_name_its_slice_and_its_limits():
     assert "--slice=banger.slice" in argv
     for limit in (
         f"MemoryMax={(1024 + 4 + 256) * 1024 * 1024}",
+        "MemorySwapMax=0",
         "TasksMax=162",
         "CPUQuota=200%",
         "IOWeight=200",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from banger.contracts.names import HostPaths
-from banger.contracts.vmm_limits import limits
+from banger.contracts.vmm_limits import SWAP_FILES, limits
 from root_worker.vmm import cgroups
 
 VM = "0123456789ab"
@@ -18,13 +18,19 @@ LIMITS = limits(vcpus=2, memory_mib=1024)
 
 
 @pytest.fixture
-def mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def files() -> list[str]:
+    """What the kernel puts into each cgroup, whether it counts swap or not."""
+    return ["cgroup.procs", "cgroup.subtree_control"]
+
+
+@pytest.fixture
+def mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: list[str]) -> Path:
     """Where these tests say what is mounted. The kernel makes a cgroup's files; here each group has them."""
     made = Path.mkdir
 
     def with_files(group: Path, *args: object, **kwargs: object) -> None:
         made(group, parents=True, exist_ok=True)
-        for file in ("cgroup.procs", "cgroup.subtree_control"):
+        for file in files:
             (group / file).touch()
 
     monkeypatch.setattr(Path, "mkdir", with_files)
@@ -69,6 +75,19 @@ def test_version_2_has_one_and_its_controllers_are_switched_on(tmp_path, mounts)
     }
     for parent in (tmp_path / "unified", tmp_path / "unified" / PARENT):
         assert (parent / "cgroup.subtree_control").read_text() == "+cpu"
+
+
+def test_none_of_a_vms_memory_is_swapped_out_where_the_kernel_counts_that(tmp_path, mounts, files):
+    files += SWAP_FILES
+    mounts.write_text(version_1(tmp_path))
+    with cgroups.limited(PATHS, VM, LIMITS):
+        group = tmp_path / "memory" / PARENT / VM
+        together, memory = ((group / name).read_text() for name in (SWAP_FILES[0], "memory.limit_in_bytes"))
+        assert together == memory
+        assert not (tmp_path / "pids" / PARENT / VM / SWAP_FILES[0]).read_text()
+    mounts.write_text(version_2(tmp_path, "cpu memory pids\n"))
+    with cgroups.limited(PATHS, VM, LIMITS):
+        assert (tmp_path / "unified" / PARENT / VM / SWAP_FILES[1]).read_text() == "0"
 
 
 def test_without_controllers_there_is_no_limit_and_it_is_said(tmp_path, mounts, caplog):

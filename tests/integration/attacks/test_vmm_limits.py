@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from disks import UID, VM, undo_request
+from mountns import private_mounts
 from vmm_host import eventually, log_of, pids, request, run, with_tap
 
-from banger.contracts.vmm_limits import LIMIT_FILES, MIB, Controller, limits
+from banger.contracts.vmm_limits import LIMIT_FILES, MIB, SWAP_FILES, Controller, limits
 from root_worker.host import RootHost
 from root_worker.stages import launch
 from root_worker.vmm import cgroups, processes
@@ -87,6 +89,27 @@ def test_both_processes_are_in_the_vms_groups_and_the_answer_says_which(host):
             assert all(f"/{host.paths.cgroups}/{VM}\n" in groups_of(pid) for pid in pids())
     launch.undo(undo_request(), host)
     assert not list(Path("/sys/fs/cgroup").glob(f"**/{host.paths.cgroups}/{VM}"))
+
+
+def test_its_memory_is_not_swapped_out(host):
+    need(host, "memory")
+    launch.do(request(vcpus=1, memory_mib=128), with_tap(host))
+    group, version = cgroups.group_of(host.paths, "memory", VM)
+    file = group / SWAP_FILES[version - 1]
+    if not file.exists():
+        pytest.skip("this kernel does not count what is swapped out")
+    assert int(file.read_text()) == (limits(1, 128)["memory"], 0)[version - 1]
+
+
+def test_where_no_cgroup_can_be_made_there_is_no_limit_and_nothing_to_undo(host):
+    with private_mounts():
+        for line in Path("/proc/self/mounts").read_text().splitlines():
+            _, place, kind, *_ = line.split()
+            if kind in ("cgroup", "cgroup2"):
+                subprocess.run(["mount", "-o", "remount,bind,ro", place], check=True)
+        with cgroups.limited(host.paths, VM, limits(1, 64)) as doors:
+            assert doors == ((), ())
+        cgroups.remove(host.paths, VM)
 
 
 def test_a_fork_bomb_is_bounded(host):
