@@ -10,7 +10,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from banger.contracts.names import BatchId, HostName, JobId, VmId
-from banger.contracts.requests import Frozen, Signal, SizeMib
+from banger.contracts.requests import MAX_SHUTDOWN_S, Frozen, Signal, SizeMib
 from banger.contracts.spec import VmSpec
 from banger.pipelines import PIPELINES
 
@@ -64,6 +64,8 @@ class Order(Frozen):
             raise ValueError("a pipeline that runs a command needs argv and timeout_s")
         if "work" in stages and not (self.params.batch and self.params.timeout_s):
             raise ValueError("a pipeline of a batch's job needs batch and timeout_s")
+        if "guest_shutdown" in stages and (self.params.timeout_s or 0) > MAX_SHUTDOWN_S:
+            raise ValueError(f"a guest is given {MAX_SHUTDOWN_S // 60}m at most to shut down")
         return self
 
 

@@ -20,7 +20,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Do not show the stag
 StopTimeout = Annotated[
     str | None,
     typer.Option(
-        "--timeout", metavar="TIME", help="How long the guest may take to shut down, then by force."
+        "--timeout",
+        metavar="TIME",
+        help="How long the guest may take to shut down (10m at most), then by force.",
     ),
 ]
 

@@ -14,6 +14,7 @@ from banger.contracts.vmm import WantedVmm
 
 MAX_GUEST_FILES = 64
 MAX_GUEST_FILE_BYTES = 64 * 1024
+MAX_SHUTDOWN_S = 600
 
 _GUEST_PATH = r"^(/[A-Za-z0-9_][A-Za-z0-9._-]*)+$"
 
@@ -99,7 +100,7 @@ class GuestShutdownRequest(StageRequest):
     """Ask the guest to sync and power off, over SSH, and wait this long at most."""
 
     address: str
-    timeout_s: Annotated[float, Field(ge=0, le=600)]
+    timeout_s: Annotated[float, Field(ge=0, le=MAX_SHUTDOWN_S)]
 
 
 class ExecRequest(StageRequest):

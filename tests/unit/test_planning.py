@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
-from farm_facts import NETWORK, UID_BASE, VM, job, record, steps
+from farm_facts import JOB, NETWORK, UID_BASE, VM, job, record, steps
+from pydantic import ValidationError
 
 from banger.contracts.requests import UndoRequest
 from banger.contracts.stages import Side
+from banger.orders import Order
 from banger.pipelines import (
     CREATE,
     CREATE_STOPPED,
@@ -92,6 +96,23 @@ def test_only_the_last_step_settles(pipeline: Pipeline) -> None:
 def test_every_request_is_valid_for_its_stage(pipeline: Pipeline) -> None:
     for call in steps(pipeline, {} if pipeline is SET else PARAMS):
         assert call.parse_request().vm_id == VM
+
+
+@pytest.mark.parametrize("pipeline", list(PIPELINES.values()), ids=list(PIPELINES))
+def test_an_order_that_is_taken_can_be_planned(pipeline: Pipeline) -> None:
+    """A job that cannot be would have its VM for good: it is rung for again and again."""
+
+    def is_taken(params: dict[str, object]) -> bool:
+        with suppress(ValidationError):
+            Order.model_validate({"vm": VM, "job": JOB, "pipeline": pipeline.name, "params": params})
+            return True
+        return False
+
+    asked = [{}] if pipeline is SET else [PARAMS | {"timeout_s": number} for number in (1, 600, 601, 86_400)]
+    taken = [params for params in asked if is_taken(params)]
+    assert taken
+    for params in taken:
+        assert all(call.parse_request() for call in steps(pipeline, params))
 
 
 @pytest.mark.parametrize("pipeline", list(PIPELINES.values()), ids=list(PIPELINES))
