@@ -104,6 +104,11 @@ class Record(BaseModel):
     rev: int = 0
 
     @property
+    def called(self) -> str:
+        """Its name; with its id, which alone leads to it, once another VM may have that name."""
+        return self.name if self.slot is not None else f"{self.name} ({self.id})"
+
+    @property
     def expires_at(self) -> float | None:
         """When its time to live is over, in epoch seconds; None where it has none."""
         return None if self.spec.ttl_s is None else self.created_at + self.spec.ttl_s
@@ -183,7 +188,7 @@ class Records:
             records = self.all()
             record = next((r for r in reversed(records) if r.name == ref), None)
             if record is None:
-                known = ", ".join(r.name for r in records[:20]) or "none"
+                known = ", ".join(list(dict.fromkeys(r.name for r in records))[:20]) or "none"
                 raise NotFoundError(
                     f"there is no VM {ref!r}",
                     details=f"VMs: {known}",

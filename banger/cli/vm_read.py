@@ -153,8 +153,9 @@ def _facts(
 
 def _way_out(record: Record) -> str:
     """Return what can be done about a VM in error whose error does not say."""
-    again = f"`banger vm start {record.name}` tries again, " if record.slot is not None else ""
-    return f"{again}`banger vm delete {record.name}` removes it."
+    if record.slot is None:  # its name may be another's by now
+        return f"`banger vm delete {record.id}` removes it."
+    return f"`banger vm start {record.name}` tries again, `banger vm delete {record.name}` removes it."
 
 
 def _rates(spec: VmSpec) -> str:

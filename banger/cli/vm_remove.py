@@ -57,7 +57,7 @@ def prune(
     """
     farm = session_of(ctx).farm
     # By id: a VM whose create failed has given its name back, and another may have it by now.
-    doomed = {record.id: record.name for record in farm.list() if record.state in _PRUNED}
+    doomed = {record.id: record.called for record in farm.list() if record.state in _PRUNED}
     if not doomed:
         typer.echo("There is nothing to prune.")
         return 0

@@ -410,5 +410,8 @@ def trouble(facts: Facts) -> Check:
         return ok(name, "none in error, lost or overdue", meaning)
     more = len(facts.trouble) - _MOST_TOLD
     found = "; ".join((*facts.trouble[:_MOST_TOLD], *((f"{more} more",) if more > 0 else ())))
-    remedy = "`banger vm show NAME` or `banger job show JOB` tells why; `banger vm delete NAME` removes a VM."
+    remedy = (
+        "`banger vm show NAME` or `banger job show JOB` tells why; `banger vm delete NAME` removes a VM. "
+        "Of one whose create failed, type the id: its name may be another's by now."
+    )
     return warn(name, found, meaning, remedy)

@@ -247,7 +247,7 @@ def _trouble(settings: Settings) -> tuple[str, ...]:
     except BangerError:
         return ()  # that Redis has just gone is said by the next run
     return (
-        *(f"VM {one.name} is {one.state}" for one in failed),
+        *(f"VM {one.called} is {one.state}" for one in failed),
         *(f"VM {names.get(vm.vm_id, vm.vm_id)}'s system disk: {vm.overlay}" for vm in disks),
         *(f"job {job.id} ({job.pipeline}) is overdue" for job in late),
     )

@@ -11,7 +11,7 @@ from farm_facts import IMAGE, JOB, VM, host, spec
 from job_steps import carry_out, steps
 
 from banger.connection import FarmRedis
-from banger.contracts.errors import ConflictError, StageFailedError, WrongStateError
+from banger.contracts.errors import ConflictError, NotFoundError, StageFailedError, WrongStateError
 from banger.contracts.journal import Journal, Verdict, job_key, name_key, vm_events_key, vm_key
 from banger.contracts.states import MOVE, TRANSITIONS, State, Transition
 from banger.events import Events
@@ -330,3 +330,14 @@ def test_times_are_those_of_redis(
     assert job
     for at in (made.created_at, records.now(), job.began_ms / 1000, job.touched_ms / 1000):
         assert right - 1 < at < right + 60
+
+
+def test_who_asks_for_a_vm_that_is_not_there_is_told_each_name_once(
+    records: Records, journal: Journal
+) -> None:
+    records.lose(OTHER, make(records, journal, OTHER, LATER).rev, NOTHING_THERE)  # its name is free again
+    make(records, journal)
+    assert now(records, OTHER).called == f"dev ({OTHER})"
+    with pytest.raises(NotFoundError, match="there is no VM 'nosuch'") as refused:
+        records.find("nosuch")
+    assert refused.value.details == "VMs: dev"

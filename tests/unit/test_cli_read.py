@@ -119,6 +119,17 @@ def test_show_tells_what_failed_of_which_pipeline(tmp_path: Path, capsys: pytest
     assert "`banger vm start dev` tries again, `banger vm delete dev` removes it." in said
 
 
+def test_what_has_given_its_name_back_is_removed_by_its_id(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = {"kind": "StageFailedError", "stage": "tap", "pipeline": "create", "brief": "no tun"}
+    failed = record(state=State.ERROR, slot=None, error=error)
+    assert main(["vm", "show", failed.id], session(tmp_path, failed)) == 0
+    said = capsys.readouterr().out
+    assert f"`banger vm delete {failed.id}` removes it." in said
+    assert "banger vm delete dev" not in said
+
+
 def test_a_lost_vm_is_listed_without_an_address_and_shown_with_the_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

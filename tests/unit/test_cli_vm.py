@@ -240,16 +240,17 @@ def test_prune_deletes_what_rests_and_asks_first(tmp_path: Path, capsys: pytest.
         for number, (name, state) in enumerate(states.items())
     ]
     namesakes = [
-        record(id="c" * 12, name="off", state=State.ERROR),
-        record(id="d" * 12, name="web", state=State.ERROR),
+        record(id="c" * 12, name="off", state=State.ERROR, slot=None),
+        record(id="d" * 12, name="web", state=State.ERROR, slot=None),
     ]
     made = session(tmp_path, *vms, *namesakes)
     assert isinstance(made.farm, PlayedFarm)
     assert main(["vm", "prune", "--dry-run"], made) == 0
-    assert capsys.readouterr().out == "off\nbroken\noff\nweb\n"
+    assert capsys.readouterr().out == "off\nbroken\noff (cccccccccccc)\nweb (dddddddddddd)\n"
     assert main(["vm", "prune"], made) == 2
     assert "--yes" in capsys.readouterr().err
     assert made.farm.asked == []
     assert main(["vm", "prune", "--yes"], made) == 0
     assert sorted(ref for _, ref, _ in made.farm.asked) == [vms[1].id, vms[2].id, "c" * 12, "d" * 12]
-    assert capsys.readouterr().out == "off: deleted\nbroken: deleted\noff: deleted\nweb: deleted\n"
+    said = capsys.readouterr().out.splitlines()
+    assert said == [f"{vm}: deleted" for vm in ("off", "broken", "off (cccccccccccc)", "web (dddddddddddd)")]
