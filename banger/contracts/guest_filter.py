@@ -45,6 +45,7 @@ def base_rules(network: IPv4Network) -> list[str]:
     """Return the lines that make, or make anew, what all guests share; the chains of guests stay."""
     gateway = network.network_address + 1
     nowhere = ", ".join(NOWHERE)
+    names = f"ip daddr {gateway} meta l4proto {{ tcp, udp }} th dport 53"
     return [
         f"add table {_BRIDGE_TABLE}",
         _GUESTS,
@@ -66,7 +67,7 @@ def base_rules(network: IPv4Network) -> list[str]:
             None,
             "ct state established,related accept",  # answers to our SSH
             f"ip daddr {gateway} icmp type echo-request accept",
-            f"ip daddr {gateway} meta l4proto {{ tcp, udp }} th dport 53 accept",
+            f"{names} accept",
             "drop",
         ),
         *_chain(
@@ -76,7 +77,12 @@ def base_rules(network: IPv4Network) -> list[str]:
             f'iifname "{BRIDGE}" ct state new add @flows {{ ip saddr ct count over {MAX_FLOWS} }} drop',
             f'iifname "{BRIDGE}" fib daddr type != unicast goto host',  # the host's every address
         ),
-        *_chain(f"{_INET_TABLE} input", "filter hook input priority 0", f'iifname "{BRIDGE}" goto host'),
+        *_chain(
+            f"{_INET_TABLE} input",
+            "filter hook input priority 0",
+            f'iifname "{BRIDGE}" goto host',
+            f'iifname != "lo" {names} reject',  # VMs' names are no business of who has a route to here
+        ),
         *_chain(
             f"{_INET_TABLE} forward",
             "filter hook forward priority 0",

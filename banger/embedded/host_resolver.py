@@ -37,6 +37,17 @@ def introduce(gateway: IPv4Address) -> bool:
     return True
 
 
+def forget(gateway: IPv4Address) -> None:
+    """Take back what ``introduce`` has told, as long as it stands as that told it. Needs root."""
+    if not (RESOLVED.is_dir() and _is_the_machines()):
+        return
+    try:
+        if all(_says(what, only) for what, _, only in commands(gateway)[:2]):
+            run((find_tool("resolvectl"), "revert", BRIDGE), deadline_s=DEADLINE_S)
+    except ToolFailedError as error:
+        log.warning("this host still looks names of VMs up: %s", error)
+
+
 def commands(gateway: IPv4Address) -> tuple[tuple[str, ...], ...]:
     """Return what resolvectl is told. Pure.
 
@@ -48,6 +59,11 @@ def commands(gateway: IPv4Address) -> tuple[tuple[str, ...], ...]:
         ("default-route", BRIDGE, "no"),
         ("dnssec", BRIDGE, "no"),
     )
+
+
+def _says(what: str, only: str) -> bool:
+    said = run((find_tool("resolvectl"), what, BRIDGE), deadline_s=DEADLINE_S).stdout.decode()
+    return said.partition(":")[2].split() == [only]  # Link 7 (bgr0): 172.16.0.1
 
 
 def _is_the_machines() -> bool:

@@ -35,8 +35,8 @@ def ensure(settings: Settings) -> None:
     _transact(base_rules(settings.network))
     with IPRoute() as ip:
         _ensure_bridge(ip, settings.network)
-    if settings.names:
-        host_resolver.introduce(gateway(settings))
+    tell = host_resolver.introduce if settings.names else host_resolver.forget
+    tell(gateway(settings))
 
 
 def remove_if_unused(settings: Settings) -> bool:

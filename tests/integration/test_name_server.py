@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import tempfile
 import time
@@ -14,7 +15,8 @@ import pytest
 from farm_box import eventually
 from farm_facts import record as record_of
 from name_client import AAAA, NAME_ERROR, NO_ERROR, REFUSED, Answer, addresses, ask, reverse
-from netns import private_network
+from netns import inside, new_network, private_network
+from pyroute2 import IPRoute
 
 from banger.contracts.states import State
 from banger.embedded import host_resolver, network
@@ -138,6 +140,27 @@ def test_it_outlives_the_bridge(served: Served) -> None:
     eventually(lambda: addresses("dev.vm", served.server) == [dev.address])
 
 
+def test_a_neighbour_with_a_route_to_the_gateway_is_not_answered(served: Served) -> None:
+    dev = served.record("dev", 2)
+    served.names.follow(dev)
+    eventually(lambda: addresses("dev.vm", served.server) == [dev.address])
+    with new_network() as outside, IPRoute() as ip:
+        ip.link("add", ifname="lan", kind="veth", peer={"ifname": "out", "net_ns_fd": outside})
+        subprocess.run("ip addr add 198.51.100.1/24 dev lan && ip link set lan up", shell=True, check=True)
+        with inside(outside):
+            for words in (
+                "addr add 198.51.100.2/24 dev out",
+                "link set out up",
+                f"route add {served.server} via 198.51.100.1",
+            ):
+                subprocess.run(["ip", *words.split()], check=True)
+            with pytest.raises(ConnectionRefusedError):
+                ask("dev.vm", served.server)
+            with pytest.raises(OSError, match="refused"):
+                socket.create_connection((str(served.server), 53), timeout=2)
+    assert addresses("dev.vm", served.server) == [dev.address]
+
+
 def test_whoever_has_the_address_elsewhere_is_not_asked() -> None:
     with private_network():
         links = ("set lo up", "add lan up type veth peer name out", "set out up")
@@ -154,6 +177,40 @@ def test_another_networks_resolver_is_not_told(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(host_resolver, "find_tool", lambda _: "/bin/true")
     with private_network():
         assert not host_resolver.introduce(IPv4Address("172.16.0.1"))
+
+
+RESOLVECTL = """#!/bin/sh
+echo "$*" >>"$0.told"
+case "$*" in
+    "dns bgr0") echo "Link 7 (bgr0): $(cat "$0.dns")" ;;
+    "domain bgr0") echo "Link 7 (bgr0): ~vm" ;;
+esac
+"""
+
+
+@pytest.fixture
+def resolvectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What stands in for the machine's own; beside it, what it was told, and the server that it tells."""
+    made = tmp_path / "resolvectl"
+    made.write_text(RESOLVECTL)
+    made.chmod(0o755)
+    monkeypatch.setattr(host_resolver, "RESOLVED", tmp_path)
+    monkeypatch.setattr(host_resolver, "find_tool", lambda _: str(made))
+    monkeypatch.setattr(host_resolver, "_is_the_machines", lambda: True)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("stands", "becomes"), [("172.16.0.1", ["revert bgr0"]), ("172.16.0.1 9.9.9.9", []), ("", [])]
+)
+def test_a_resolver_is_told_to_forget_a_network_without_names(
+    resolvectl: Path, stands: str, becomes: list[str]
+) -> None:
+    resolvectl.with_suffix(".dns").write_text(stands)
+    with private_network():
+        network.ensure(Settings(host="h1", names=False))
+    told = resolvectl.with_suffix(".told").read_text().splitlines()
+    assert [line for line in told if len(line.split()) > 2 or line.startswith("revert")] == becomes
 
 
 def test_the_machines_resolver_is_told_of_one_domain_and_is_nobodys_default() -> None:
