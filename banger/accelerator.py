@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from banger.contracts import accelerator, qemu
 from banger.contracts.accelerator import Accelerator, Verdict, groups_needed, proven
+from banger.contracts.boot import boot_id
 from banger.contracts.errors import ToolFailedError
 from banger.private_file import write_private
 from banger.settings import Settings
@@ -24,7 +25,6 @@ from banger.shell import find_tool, run
 PROBE_DEADLINE_S = 5.0
 PATIENCE = 40
 _VERSION_DEADLINE_S = 30.0
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def probe(settings: Settings) -> Verdict | None:
@@ -38,15 +38,15 @@ def probe(settings: Settings) -> Verdict | None:
     if settings.accelerator != "auto" or groups is None or kernel is None or not qemu.BINARY.exists():
         return None
     binary = qemu.BINARY.stat()
-    boot_id = _BOOT_ID.read_text().strip()
+    boot = boot_id()
     key = f"{binary.st_size}-{binary.st_mtime_ns}"  # costs nothing, and changes whenever the version does
     file = settings.paths.accelerator
     with contextlib.suppress(FileNotFoundError, ValidationError):
         known = Verdict.model_validate_json(file.read_bytes())
-        if (known.boot_id, known.qemu) == (boot_id, key):
+        if (known.boot_id, known.qemu) == (boot, key):
             return known
     works, reason = _boot(kernel, settings.uid_base, groups)
-    found = Verdict(boot_id=boot_id, qemu=key, works=works, reason=reason)
+    found = Verdict(boot_id=boot, qemu=key, works=works, reason=reason)
     file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     write_private(file, found.model_dump_json(), mode=0o644)
     return found
@@ -58,7 +58,7 @@ def chosen(wanted: Literal["auto", "kvm", "tcg"], verdict: Path) -> Accelerator:
     But that it looks at /dev/kvm too, which the worker's service does not see.
     """
     with contextlib.suppress(FileNotFoundError):
-        if wanted == "auto" and proven(verdict.read_bytes(), _BOOT_ID.read_text().strip()):
+        if wanted == "auto" and proven(verdict.read_bytes(), boot_id()):
             return "kvm"
     return "kvm" if wanted == "kvm" else "tcg"
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from hashlib import sha256
-from pathlib import Path
 
+from banger.contracts.boot import boot_id
 from banger.contracts.errors import CapacityError
 from banger.contracts.inventory import Inventory
 from banger.contracts.names import HostPaths
@@ -18,7 +18,6 @@ from workers.new_file import new_file
 
 log = logging.getLogger("banger.reconcile")
 
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _SINCE = frozenset({Action.KILL, Action.RESTART})  # what is begun for VMMs that have died with the host
 _APART_S = 5.0  # of root's clock: an inventory may still be from before the reboot
 
@@ -26,30 +25,29 @@ _APART_S = 5.0  # of root's clock: an inventory may still be from before the reb
 class Reboot:
     """Whether the host was rebooted since its worker last had dealt with that."""
 
-    def __init__(self, paths: HostPaths, boot_id: Path = BOOT_ID) -> None:
+    def __init__(self, paths: HostPaths) -> None:
         self._file = paths.vms / ".boot-id"
-        self._boot_id = boot_id
         self._since: float | None = None
 
     @property
     def pending(self) -> bool:
         """Tell whether the host was rebooted, and what ran then may be still to be dealt with."""
-        return self._noted() not in (None, self._now())
+        return self._noted() not in (None, boot_id())
 
     def job(self, vm_id: str) -> str:
         """Return the id of the job that boots a VM again: the same one, however often that is asked for."""
-        return sha256(f"{self._now()} {vm_id}".encode()).hexdigest()[:12]
+        return sha256(f"{boot_id()} {vm_id}".encode()).hexdigest()[:12]
 
     def looked(self, findings: Iterable[Finding], inventory: Inventory | None) -> None:
         """Note this boot once a look has found nothing left to be done, in what root saw since it."""
-        if self._noted() == self._now() or inventory is None or inventory.unreadable:
+        if self._noted() == boot_id() or inventory is None or inventory.unreadable:
             return
         self._since = inventory.at if self._since is None else min(self._since, inventory.at)
         seen_since = inventory.at - self._since >= _APART_S or self._noted() is None
         if seen_since and not any(finding.action in _SINCE for finding in findings):
             try:
                 with new_file(self._file, 0o600) as scratch:
-                    scratch.write_text(self._now())
+                    scratch.write_text(boot_id())
             except CapacityError as error:  # the disk is full, and what frees it comes after us
                 log.warning("the reboot is not noted: %s", error.brief)
 
@@ -59,6 +57,3 @@ class Reboot:
             return self._file.read_text().strip()
         except FileNotFoundError:
             return None
-
-    def _now(self) -> str:
-        return self._boot_id.read_text().strip()

@@ -14,14 +14,12 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import NamedTuple
 
+from banger.contracts.boot import boot_id
 from banger.contracts.errors import ConflictError
 from banger.contracts.journal import SERVING_TTL_S, Redis, leases_key
 from banger.contracts.names import HostPaths
-
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 _ASK_S = 2.0
 
@@ -60,7 +58,7 @@ def seat_key(host: str) -> str:
 def this_machine(paths: HostPaths) -> Machine:
     """Return who this is; OSError where it was never given an id."""
     found = paths.host_id.stat()
-    place = f"{BOOT_ID.read_text().strip()}:{found.st_dev}:{found.st_ino}"
+    place = f"{boot_id()}:{found.st_dev}:{found.st_ino}"
     return Machine(paths.host_id.read_text().strip(), place)
 
 

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from banger import disk_backend, firecracker_pair, name_server, ticket_keys
 from banger.connection import connect
 from banger.contracts.accelerator import KVM, Verdict, groups_needed
+from banger.contracts.boot import boot_id
 from banger.contracts.errors import BangerError, NotFoundError, ToolFailedError
 from banger.contracts.names import BRIDGE, HostPaths
 from banger.contracts.queues import CONTROL, root_queue, work_queue
@@ -149,7 +150,7 @@ def _kvm_verdict(path: Path) -> tuple[bool, str] | None:
         verdict = Verdict.model_validate_json(path.read_bytes())
     except (FileNotFoundError, PermissionError, ValidationError):
         return None
-    if verdict.boot_id != Path("/proc/sys/kernel/random/boot_id").read_text().strip():
+    if verdict.boot_id != boot_id():
         return None
     return verdict.works, verdict.reason
 

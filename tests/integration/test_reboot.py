@@ -10,10 +10,10 @@ from farm_box import eventually
 from faulty_farm import FaultyFarm
 from test_pipelines import NOT_WAITING
 
+from banger.contracts.boot import boot_id
 from banger.contracts.states import State
 from banger.embedded import control
 from banger.farm import Farm
-from workers.reboot import BOOT_ID
 
 pytestmark = pytest.mark.integration
 
@@ -41,7 +41,7 @@ def test_after_a_reboot_what_ran_is_booted_again_or_stopped_as_it_was_asked_for(
 
     farm = Farm(box.settings)
     try:
-        eventually(lambda: noted.read_text().strip() == BOOT_ID.read_text().strip(), 60)
+        eventually(lambda: noted.read_text().strip() == boot_id(), 60)
         vms = {record.name: record for record in farm.list()}
         eventually(lambda: not farm.jobs())
         vms = {record.name: record for record in farm.list()}

@@ -13,7 +13,7 @@ from farm_box import Box, eventually, farm_box, without_flower
 from netns import inside
 
 from banger.connection import FarmRedis
-from banger.contracts import seat
+from banger.contracts import boot, seat
 from banger.contracts.errors import ConflictError
 from banger.contracts.journal import leases_key
 from banger.contracts.names import HostPaths, new_id
@@ -109,9 +109,9 @@ def test_a_machine_that_was_rebooted_has_its_seat_and_so_has_one_installed_anew_
     first = asking.machine("first", "a" * 12)
     first.take()
     asking.lease()
-    boot = tmp_path / "boot_id"
-    boot.write_text("another")
-    monkeypatch.setattr(seat, "BOOT_ID", boot)
+    another = tmp_path / "boot_id"
+    another.write_text("another")
+    monkeypatch.setattr(boot, "BOOT_ID", another)
     first.wait(threading.Event())
     anew = asking.machine("anew", "b" * 12)
     (tmp_path / "anew" / "host.id").write_text("a" * 12)

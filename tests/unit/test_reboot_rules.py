@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from farm_facts import VM
 
+from banger.contracts import boot as boot_contract
 from banger.contracts.inventory import Inventory
 from banger.contracts.names import HostPaths, is_id
 from banger.findings import Action, Finding
@@ -19,9 +20,10 @@ RINGS = [Finding(vm_id=VM, what="nobody is at it", action=Action.RING)]
 
 
 @pytest.fixture
-def boot(tmp_path: Path) -> Path:
+def boot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "vms").mkdir()
     (tmp_path / "boot").write_text("two\n")
+    monkeypatch.setattr(boot_contract, "BOOT_ID", tmp_path / "boot")
     return tmp_path / "boot"
 
 
@@ -29,7 +31,7 @@ def boot(tmp_path: Path) -> Path:
 def reboot(boot: Path) -> Reboot:
     """A host that was rebooted."""
     (boot.parent / "vms" / ".boot-id").write_text("one")
-    return Reboot(HostPaths(boot.parent, boot.parent), boot)
+    return Reboot(HostPaths(boot.parent, boot.parent))
 
 
 def seen(at: float, *unreadable: str) -> Inventory:
@@ -37,7 +39,7 @@ def seen(at: float, *unreadable: str) -> Inventory:
 
 
 def test_a_new_host_was_not_rebooted(boot: Path) -> None:
-    reboot = Reboot(HostPaths(boot.parent, boot.parent), boot)
+    reboot = Reboot(HostPaths(boot.parent, boot.parent))
     assert not reboot.pending
     reboot.looked([], seen(100))
     assert (boot.parent / "vms" / ".boot-id").read_text() == "two"
