@@ -17,8 +17,9 @@ class Event(BaseModel):
     """One line of a timeline. ``at`` in epoch seconds, ``ms`` how long the step took.
 
     ``kind``: found (why reconcile begins a job), begun, refused (a job was not begun), started, finished,
-    failed (a step), overdue (a job takes longer than it may), settled (a job ended and left the VM in
-    ``state``). Of no job: filling (80 % of the room for changes to its system disk are used), full, invalid.
+    failed (a step), overdue (a job takes longer than it may), rebooted (its host was, and the job does all of
+    its steps once more), settled (a job ended and left the VM in ``state``). Of no job: filling (80 % of
+    the room for changes to its system disk are used), full, invalid.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")

@@ -19,6 +19,7 @@ class Action(StrEnum):
 
     RING = "ring"  # send the job's messages again: finish it, or unwind it
     CANCEL = "cancel"  # ask the job to stop
+    FAIL = "fail"  # have the job fail, which can come to nothing
     DELETE = "delete"
     KILL = "kill"  # make it stopped
     RESTART = "restart"

@@ -65,7 +65,7 @@ from banger.findings import REPORT_TTL_S, Report, report_key
 from banger.hosts import HostImage, HostInfo
 from banger.pipelines import PIPELINES, Pipeline
 from banger.placement import Used
-from banger.scripts import BEGIN, LOSE, RESERVE, RESTORE, TELL_ONE, UPDATE_SPEC
+from banger.scripts import BEGIN, LOSE, RESERVE, RESTORE, TAKE_UP, TELL_ONE, UPDATE_SPEC
 
 log = logging.getLogger("banger.records")
 
@@ -120,6 +120,7 @@ class Job(BaseModel):
     ``began_ms`` (epoch, by Redis' clock as all times here; 0 where unknown) is when it got the VM,
     ``failed_ms`` when it began to be unwound, ``touched_ms`` when a step or a ring last touched it, ``rings``
     how often it was rung since the last step. ``said`` is what its stages told that the job remembers.
+    ``boot`` is in which boot of its host it goes on, empty before that has taken it up.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -133,6 +134,7 @@ class Job(BaseModel):
     failed_ms: int = 0
     touched_ms: int = 0
     rings: int = 0
+    boot: str = ""
     error: dict[str, Any] | None = None
     steps: dict[str, str] = {}
     said: dict[str, dict[str, Any]] = {}
@@ -313,6 +315,25 @@ class Records:
             raise _cancelled_before(pipeline)
         return record
 
+    def take_up(self, job: Job, boot: str, again: Sequence[str]) -> None:
+        """Have a job go on in this boot of its host, unless it was taken up there since ``job`` was read.
+
+        ``again`` are the steps to be done once more. The VM has a new start with them: what the boot before
+        has sent is of an older one.
+        """
+        self.redis.eval(
+            TAKE_UP,
+            4,
+            vm_key(job.vm),
+            job_key(job.id),
+            vm_events_key(job.vm),
+            FARM_EVENTS,
+            job.boot,
+            boot,
+            ",".join(again),
+            event_json("rebooted", job.vm, job.id, job.pipeline),
+        )
+
     def job(self, job: str) -> Job | None:
         """Return a job, or None where it is not known (any more)."""
         return _job(job, self.redis.hgetall(job_key(job)))
@@ -334,11 +355,8 @@ class Records:
         found = [_job(key.rpartition(":")[2], said) for key, said in zip(keys, pipe.execute(), strict=True)]
         return sorted((job for job in found if job), key=lambda job: (job.began_ms or job.touched_ms, job.id))
 
-    def cancel(self, job: str, reason: str = CANCEL) -> None:
+    def cancel(self, job: str) -> None:
         """Ask a job to stop: it is read at the start of each stage, then what was done is undone.
-
-        ``reason`` is what the stage then fails with, where that is not that the user wanted it. The first who
-        asks is heard.
 
         One that is still on its way will be refused when it comes. WrongStateError for one that undoes
         things itself: cut off in the middle, a stop or a delete would leave a VM that is neither.
@@ -350,7 +368,18 @@ class Records:
                 details=f"job {job} of VM {known.vm}",
                 resolution="Wait for its end.",
             )
+        self.fail(job, CANCEL)
+
+    def fail(self, job: str, reason: str) -> None:
+        """Have a job fail at its next step, or in what it waits for. The first reason is heard.
+
+        CANCEL is one: that the user wants it.
+        """
         self.redis.set(cancel_key(job), reason, ex=ENDED_TTL_S, nx=True)
+
+    def wish(self, job: str) -> str:
+        """Return why a job is to stop: CANCEL where the user wants that, nothing where nobody does."""
+        return str(self.redis.get(cancel_key(job)) or "")
 
     def rang(self, job: str) -> None:
         """Note that a job was sent again just now; the next claim of a step forgets how often."""
@@ -592,6 +621,7 @@ def _job(job: str, fields: dict[str, str]) -> Job | None:
         failed_ms=int(fields.get("failed_at", 0)),
         touched_ms=int(fields.get("touched", 0)),
         rings=int(fields.get("rings", 0)),
+        boot=fields.get("boot", ""),
         error=json.loads(fields["error"]) if "error" in fields else None,
         steps={key[2:]: mark for key, mark in fields.items() if key.startswith("s:")},
         said={key[5:]: json.loads(text) for key, text in fields.items() if key.startswith("said:")},

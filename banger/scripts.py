@@ -83,6 +83,26 @@ return {'ok', ''}
 """
 )
 
+# In another boot than before, steps are forgotten that were done, and what was sent of the job since is of an
+# older start.
+TAKE_UP = (
+    TELL
+    + _CLOCK
+    + """
+local vm, job, vm_events, farm_events = unpack(KEYS)
+local before, boot, steps, event = unpack(ARGV)
+if redis.call('HGET', job, 'state') ~= 'running' or (redis.call('HGET', job, 'boot') or '') ~= before then
+  return
+end
+redis.call('HSET', job, 'boot', boot)
+if steps == '' then return end
+for step in string.gmatch(steps, '[^,]+') do redis.call('HDEL', job, 's:' .. step) end
+redis.call('HSET', job, 'touched', now)
+redis.call('HINCRBY', vm, 'generation', 1)
+tell(vm_events, farm_events, event)
+"""
+)
+
 # A record at rest, and as it was when its host was looked at: no job has it, or one that is over.
 LOSE = (
     TELL

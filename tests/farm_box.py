@@ -131,7 +131,11 @@ class Box:
 
     def traces(self) -> set[str]:
         """Return all that VMs have, or had and left, on this host and in the farm's memory."""
-        return {*self._files(), *self._devices(), *self._network(), *self._processes(), *self._memory()}
+        return {*self._files(), *self._devices(), *self.in_kernel(), *self._memory()}
+
+    def in_kernel(self) -> set[str]:
+        """Return the part of that which no reboot leaves, and which is there without a farm."""
+        return {*self._network(), *self._processes()}
 
     def _files(self) -> Iterator[str]:
         for directory in (self.paths.vms, self.paths.registry, self.paths.jails):

@@ -1,4 +1,7 @@
-"""``begin``: give a VM to a job and send its chain. Sent again, it sends what is not done yet."""
+"""``begin``: give a VM to a job and send its chain. Sent again, it sends what is not done yet.
+
+In another boot of the host, what a job has made in the kernel is not done any more.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from banger.pipelines import PIPELINES
 from banger.planning import calls
 from workers.decisions import is_older
 from workers.intents import recall, remember
+from workers.reboot import to_do_again
 
 if TYPE_CHECKING:
     from banger.contracts.calls import StageCall
@@ -34,6 +38,9 @@ def run(farmhand: Farmhand, order: Order) -> None:
         farmhand.records.refuse(vm_id, job_id, pipeline.name, error.to_wire())
         return
     job = farmhand.records.job(job_id)
+    if job is not None and job.boot != farmhand.journal.boot:
+        farmhand.records.take_up(job, farmhand.journal.boot, to_do_again(job))
+        record, job = farmhand.records.get(vm_id) or record, farmhand.records.job(job_id)
     if job is None or job.state != "running":
         return  # an old message: the job is unwinding or over
     host = farmhand.host

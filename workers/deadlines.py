@@ -38,6 +38,6 @@ def enforce_deadline(records: Records, job: Job, now: float) -> None:
     """Cancel a job whose time is over where that can be, and tell of it in any case."""
     if verdict := late(job, now):
         if verdict.cancel:
-            records.cancel(job.id, verdict.brief)
+            records.fail(job.id, verdict.brief)
         if records.tell_overdue(job, verdict.brief):
             log.warning("%s of VM %s (job %s): %s", job.pipeline, job.vm, job.id, verdict.brief)

@@ -33,7 +33,7 @@ class Facts:
     it has no use for any more. ``intents``, ``directories`` (of VMs) and
     ``removed`` (ones half gone) are the host's files, and ``unclear`` VMs whose intent file cannot be read,
     or is another host's. ``living`` are the incarnations of both workers, None where root's is not known.
-    ``rebooted``: the host was, and what ran then is not dealt with yet.
+    ``boot`` is the host's, and ``rebooted``: it was, and what ran then is not dealt with yet.
     """
 
     now: float
@@ -51,6 +51,7 @@ class Facts:
     living: Collection[str] | None = None
     processes: Processes = NOBODY
     somebody_died: bool = False
+    boot: str = ""
     rebooted: bool = False
 
     @property
@@ -124,8 +125,12 @@ def _of_record(record: Record, facts: Facts) -> Iterator[Finding]:
     elif job is not None:
         if expired and PIPELINES[job.pipeline].cancellable:
             yield _about(record, f"its time to live is over, and a {job.pipeline} has it", Action.CANCEL)
-        if stands_still(job, facts.now, facts.living, at_once=facts.somebody_died):
+        if job.state == "running" and job.boot not in ("", facts.boot):
+            yield _about(record, f"its host was rebooted, and its {job.pipeline} goes on", Action.RING)
+        elif stands_still(job, facts.now, facts.living, at_once=facts.somebody_died):
             yield _about(record, f"nobody is at its {job.pipeline}, which is {job.state}", Action.RING)
+        elif not facts.blind and _waits_in_vain(job, record.generation, facts.seen(record.id)):
+            yield _about(record, "its VMM ended before its guest was ready", Action.FAIL, sure=False)
     elif record.job is not None:
         if not facts.blind:
             yield _about(record, "Redis has forgotten the job that has it", Action.RESTORE, sure=False)
@@ -226,6 +231,14 @@ def _strange(facts: Facts) -> Iterator[Finding]:
             action=Action.SWEEP if can_tell else Action.NONE,
             sure=not can_tell,
         )
+
+
+def _waits_in_vain(job: Job, generation: int, seen: FoundVm | None) -> bool:
+    """Tell whether a job waits for a guest whose VMM is gone, which would be told when its time is over."""
+    rows = enumerate(PIPELINES[job.pipeline].rows)
+    marks = {row.stage: job.steps.get(f"{number:02d}") for number, row in rows if row.use != "undo"}
+    waits = job.state == "running" and marks.get("launch") == "done" and marks.get("wait_ready") != "done"
+    return waits and seen is not None and not seen.alive and seen.generation == generation
 
 
 def _was_to_go(record: Record) -> bool:

@@ -93,15 +93,15 @@ class Farmhand:
 
     def _run(self, call: StageCall) -> tuple[Next, BangerError | None]:
         output = JobOutput(self.records.redis, call.job)
-        cancelled = partial(_unless_away, partial(self.records.cancelled, call.job))
-        context = StageContext(host=self.host, cancelled=lambda: bool(cancelled()), emit=output.emit)
+        wish = partial(_unless_away, partial(self.records.wish, call.job))
+        context = StageContext(host=self.host, wish=lambda: wish() or "", emit=output.emit)
         effects: dict[tuple[str, Direction], Effect] = {
             key: partial(_with, context, effect) for key, effect in EFFECTS.items()
         }
         effects["update_spec", "do"] = partial(_with, self.records, update_spec.do)
         for_batches = BatchContext(
             host=self.host,
-            cancelled=context.cancelled,
+            wish=context.wish,
             batches=self.batches,
             fetcher=self.fetcher,
         )

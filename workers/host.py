@@ -29,8 +29,8 @@ class WorkHost:
     stopping: threading.Event = field(default_factory=threading.Event)
 
 
-def _never() -> bool:
-    return False
+def _nothing() -> str:
+    return ""
 
 
 def _discard(_stream: Literal["stdout", "stderr"], _chunk: bytes) -> None:
@@ -39,10 +39,13 @@ def _discard(_stream: Literal["stdout", "stderr"], _chunk: bytes) -> None:
 
 @dataclass(frozen=True)
 class StageContext:
-    """A stage's surroundings: its host, whether its job was cancelled, and where its output goes."""
+    """A stage's surroundings: its host, why its job is to stop (``stopped``), and where its output goes.
+
+    While nobody wants it to stop, ``wish`` returns nothing.
+    """
 
     host: WorkHost
-    cancelled: Callable[[], bool] = _never
+    wish: Callable[[], str] = _nothing
     emit: Callable[[Literal["stdout", "stderr"], bytes], None] = _discard
 
 

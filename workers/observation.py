@@ -62,6 +62,7 @@ def observe(farmhand: Farmhand) -> Facts:
         removed=removed,
         inventory=inventory,
         living={farmhand.journal.incarnation, inventory.incarnation} if inventory else None,
+        boot=farmhand.journal.boot,
         rebooted=farmhand.reboot.pending,
         processes=processes,
         somebody_died=farmhand.rings.due(processes),

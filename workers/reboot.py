@@ -1,6 +1,7 @@
 """Notice that the host was rebooted, and go on noticing it until what ran at that time is dealt with.
 
 The boot's id is noted in a file only then: a worker that dies in between finds the old one, and starts anew.
+A job that went on meanwhile has the boot that it is of with its other marks in Redis.
 """
 
 from __future__ import annotations
@@ -14,12 +15,28 @@ from banger.contracts.errors import CapacityError
 from banger.contracts.inventory import Inventory
 from banger.contracts.names import HostPaths
 from banger.findings import Action, Finding
+from banger.pipelines import COMMANDS, PIPELINES
+from banger.records import Job
 from workers.new_file import new_file
 
 log = logging.getLogger("banger.reconcile")
 
 _SINCE = frozenset({Action.KILL, Action.RESTART})  # what is begun for VMMs that have died with the host
 _APART_S = 5.0  # of root's clock: an inventory may still be from before the reboot
+
+
+def to_do_again(job: Job) -> list[str]:
+    """Return the steps of a job that have to be done once more since its host was rebooted. Pure.
+
+    All of them, where it starts a VM: what they made in the kernel is gone, and what they made on the disk
+    they find there. None where it only ends one. None either where its guest's command has begun, which is
+    begun once: that step fails then, and tells.
+    """
+    pipeline = PIPELINES[job.pipeline]
+    begun = any(row.stage in COMMANDS and f"{n:02d}" in job.steps for n, row in enumerate(pipeline.rows))
+    if begun or not pipeline.starts:
+        return []
+    return [step for step, mark in job.steps.items() if mark == "done"]
 
 
 class Reboot:

@@ -114,6 +114,9 @@ class Reconciler:
             case Action.CANCEL if record and record.job:
                 farmhand.records.cancel(record.job)
                 return "cancelled"
+            case Action.FAIL if record and record.job:
+                farmhand.records.fail(record.job, finding.what)
+                return "to fail"
             case Action.RESTART:
                 job = farmhand.reboot.job(vm_id)
                 booted = farmhand.records.job(job)

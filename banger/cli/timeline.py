@@ -40,6 +40,7 @@ def _job_text(events: list[Event]) -> str:
     why = next(
         (f"because {(event.error or {}).get('brief')}" for event in events if event.kind == "found"), ""
     )
+    again = "all of it once more: its host was rebooted" * any(event.kind == "rebooted" for event in events)
     began = min(_began(event) for event in events)
     ended = [event for event in events if event.kind in ("finished", "failed")]
     known = {(event.stage, event.direction, event.unwinding) for event in ended}
@@ -58,7 +59,7 @@ def _job_text(events: list[Event]) -> str:
     )
     return "\n".join(
         part
-        for part in (f"{first.pipeline}{how} ({_when(began)}, job {first.job})", why, table, total)
+        for part in (f"{first.pipeline}{how} ({_when(began)}, job {first.job})", why, again, table, total)
         if part
     )
 

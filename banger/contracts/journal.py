@@ -1,8 +1,9 @@
 """How both workers claim a step and report its outcome: atomic scripts over the VM's record.
 
 The Redis client is handed in, so this stays free of I/O of its own. Times in scripts are Redis' own.
-A step is claimed by (job, step); the VM's generation fences claims of an older start. A claim is its worker's
-until the step's time is over or another process serves the queue, whichever comes first: one at a time does.
+A step is claimed by (job, step), in the boot that its job is of; the VM's generation fences claims of an
+older start. A claim is its worker's until the step's time is over or another process serves the queue,
+whichever comes first: one at a time does.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
+from banger.contracts.boot import boot_id
 from banger.contracts.calls import StageCall
 from banger.contracts.errors import BangerError, WrongStateError
 from banger.contracts.names import new_id
@@ -77,7 +79,7 @@ class Verdict(StrEnum):
     EXHAUSTED = "exhausted"  # claimed too often without an end
     CANCELLED = "cancelled"  # the user wants no more of this job
     UNWINDING = "unwinding"  # the job has failed meanwhile: ring for its unwinding
-    OVER = "over"  # the job has ended, the VM is gone or has been started anew: drop the message
+    OVER = "over"  # the job has ended, the VM is gone or started anew, or its host is: drop the message
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,9 @@ _CLAIM = (
     TELL
     + """
 local vm, job, vm_events, farm_events, cancel = unpack(KEYS)
-local step, generation, token, lease_ms, attempts, unwinding, event, requires =
-  ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1', ARGV[7], ARGV[8]
+local step, generation, token, lease_ms, attempts, unwinding, event, requires, boot =
+  ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1', ARGV[7], ARGV[8],
+  ARGV[9]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local known = tonumber(redis.call('HGET', vm, 'generation') or '-1')
@@ -115,6 +118,8 @@ local mark = redis.call('HGET', job, 's:' .. step)
 if state ~= (unwinding and 'unwinding' or 'running') then
   return {state == 'unwinding' and 'unwinding' or 'over'}
 end
+local before = redis.call('HGET', job, 'boot')
+if not unwinding and before and before ~= boot then return {'over'} end  -- it has to be taken up in this boot
 if mark == 'done' then return {'done'} end
 if mark == 'failed' then return {unwinding and 'done' or 'over'} end
 local attempt = 1
@@ -214,10 +219,12 @@ class Journal:
     """Claims and reports steps in Redis for one worker process. Errors of the client pass through.
 
     ``incarnation`` is that process: a claim of another one, which served the same queue before, is void.
+    ``boot`` is that of its host.
     """
 
     redis: Redis
     incarnation: str = field(default_factory=new_id)
+    boot: str = field(default_factory=boot_id, kw_only=True)
 
     def new_token(self) -> str:
         """Return what marks one delivery of a step, by this process."""
@@ -238,6 +245,7 @@ class Journal:
             int(call.unwinding),
             _event(call, "started"),
             ",".join(call.requires),
+            self.boot,
         )
         words: list[Any] = [word.decode() if isinstance(word, bytes) else word for word in reply]
         return Claim(Verdict(words[0]), token, *words[1:])

@@ -140,10 +140,17 @@ def _insist(report: Callable[[], bool]) -> bool:
             time.sleep(_INSIST_PAUSE_S)
 
 
+def stopped(wish: str, brief: str, details: str = "") -> BangerError:
+    """Return the error of a job that is to stop: since the user wants that, or else for what ``wish`` says.
+
+    ``brief`` is said of the former, ``details`` of the latter.
+    """
+    return CancelledError(brief) if wish == CANCEL else StageFailedError(wish[:200], details=details)
+
+
 def _refusal(call: StageCall, claim: Claim) -> BangerError:
     if claim.verdict is Verdict.CANCELLED:
-        by_user = claim.wish == CANCEL
-        return CancelledError("the job was cancelled") if by_user else StageFailedError(claim.wish[:200])
+        return stopped(claim.wish, "the job was cancelled")
     if claim.verdict is Verdict.BLOCKED:
         return StageFailedError(
             f"{call.direction} of {call.stage} was not attempted",

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
+from uuid import uuid4
 
 from farm_box import Box, farm_box, without_flower
 
+from banger.embedded import control
 from banger.embedded.plan import Plan, Service
 
 When = Literal["before", "after"]
@@ -48,6 +53,25 @@ class FaultyFarm(NamedTuple):
     def ran(self) -> list[str]:
         """Return what the root worker has run, one line an effect: the stage and the direction."""
         return self._apps.with_name("ran").read_text().splitlines()
+
+    def reboot(self, *faults: Fault) -> str:
+        """Reboot the host, as far as that can be had: nothing is left but its files. Return the boot's id.
+
+        From then on these faults are to be expected.
+        """
+        control.down(self.box.settings)
+        for trace in self.box.in_kernel():
+            kind, name, *_ = trace.split()
+            if kind == "process":
+                os.kill(int(name), signal.SIGKILL)
+            elif kind == "link":
+                subprocess.run(("ip", "link", "del", name), check=True)
+        self.expect(*faults)
+        boot = self._apps.with_name("boot_id")
+        boot.write_text(str(uuid4()))
+        boot.chmod(0o644)
+        self.box.up()
+        return boot.read_text()
 
     @property
     def _apps(self) -> Path:

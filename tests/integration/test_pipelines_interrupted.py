@@ -24,6 +24,7 @@ from banger.contracts.errors import (
     ImageDamagedError,
     InvalidInputError,
     NotFoundError,
+    StageFailedError,
 )
 from banger.contracts.queues import BEGIN, work_queue
 from banger.contracts.states import State
@@ -61,6 +62,20 @@ def test_waiting_for_a_guest_ends_at_once_when_cancelled(faulty: FaultyFarm) -> 
     with pytest.raises(CancelledError, match="cancelled while the guest was booting"):
         submission.wait()
     assert time.monotonic() - began < 2
+    assert not faulty.box.traces()
+
+
+def test_a_guest_is_not_waited_for_without_its_vmm(faulty: FaultyFarm) -> None:
+    farm = faulty.box.farm
+    submission = farm.submit_create(farm.spec("dev"))
+    await_stage(submission, farm, "wait_ready")
+    (launched,) = (e for e in farm.timeline("dev") if (e.stage, e.kind) == ("launch", "finished"))
+    began = time.monotonic()
+    os.kill(int(launched.data["pid"]), signal.SIGKILL)
+    with pytest.raises(StageFailedError, match=r"^wait_ready failed: its VMM ended before its guest") as told:
+        submission.wait()
+    assert time.monotonic() - began < 20
+    assert "its console" in told.value.details
     assert not faulty.box.traces()
 
 

@@ -11,6 +11,7 @@ import pytest
 from farm_facts import IMAGE, JOB, NETWORK, UID_BASE, VM, host, spec
 
 from banger.connection import FarmRedis
+from banger.contracts.calls import StageCall
 from banger.contracts.dm_snapshot import Overlay
 from banger.contracts.errors import StageFailedError
 from banger.contracts.inventory import Found, FoundVm, Inventory, inventory_key
@@ -149,6 +150,26 @@ def test_a_job_that_nobody_is_at_is_rung_at_once_when_a_process_has_died(world: 
     world.root_says(root="e" * 12)
     world.reconciler.look(act=False)
     assert len(world.look()) == 1, "a look that only looks has rung nobody"
+    assert world.look() == []
+
+
+def test_a_job_of_another_boot_is_rung_until_it_is_taken_up_and_then_does_all_again(world: World) -> None:
+    made = world.make(ended=False)
+    sent: list[StageCall] = []
+    world.farmhand.dispatch = sent.extend
+    order = Order.model_validate({"vm": VM, "job": JOB, "pipeline": CREATE_STOPPED.name})
+    begin.run(world.farmhand, order)
+    world.journal.claim(sent[0], "t")
+    world.journal.finished(sent[0], "t", 1.0, None)
+    world.look()
+    assert world.look() == [], "it goes on"
+    world.redis.hset(job_key(JOB), "boot", "another")
+    assert [world.look(), world.look()] == [[("ring create-stopped", VM)]] * 2
+    first, *_ = sent
+    sent.clear()
+    begin.run(world.farmhand, order)
+    assert sent[0].step == first.step
+    assert {call.generation for call in sent} == {made.generation + 1}
     assert world.look() == []
 
 

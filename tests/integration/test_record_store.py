@@ -341,3 +341,58 @@ def test_who_asks_for_a_vm_that_is_not_there_is_told_each_name_once(
     with pytest.raises(NotFoundError, match="there is no VM 'nosuch'") as refused:
         records.find("nosuch")
     assert refused.value.details == "VMs: dev"
+
+
+# --- a reboot ------------------------------------------------------------------------------------
+
+
+def taken_up(records: Records, boot: str, *again: str) -> None:
+    job = records.job(JOB)
+    assert job
+    records.take_up(job, boot, again)
+
+
+def test_a_step_is_not_begun_in_another_boot_than_its_jobs(records: Records, journal: Journal) -> None:
+    assert records.reserve(VM, JOB, CREATE, spec(), host(), IMAGE)
+    taken_up(records, journal.boot)
+    stale = steps(records, CREATE, JOB)
+    carry_out(journal, stale[:3])
+    rebooted = Journal(records.redis, boot="the next one")
+    assert rebooted.claim(stale[3], "t").verdict is Verdict.OVER
+    taken_up(records, rebooted.boot, stale[1].step, stale[2].step)
+    assert [rebooted.claim(call, "t").verdict for call in stale[:4]] == [Verdict.OVER] * 4, "an older start"
+    assert [event.kind for event in Events(records.redis).read(VM)][-1] == "rebooted"
+    anew = steps(records, CREATE, JOB)
+    assert {call.generation for call in anew} == {2}
+    claimed = [rebooted.claim(call, "t").verdict for call in anew[:3]]
+    assert claimed == [Verdict.DONE, Verdict.GO, Verdict.GO]
+
+
+def test_a_job_is_taken_up_once_a_boot_and_not_when_it_is_over(records: Records, journal: Journal) -> None:
+    reserve(records)
+    first = records.job(JOB)
+    assert first
+    records.take_up(first, "one", [])
+    taken_up(records, "two", "01")
+    stored = everything(records)
+    late = first.model_copy(update={"boot": "one"})  # as somebody else has read it at the same time
+    records.take_up(late, "two", ["02"])
+    assert everything(records) == stored
+    taken_up(records, journal.boot)
+    carry_out(journal, steps(records, CREATE_STOPPED, JOB))
+    stored = everything(records)
+    taken_up(records, "three", "01")
+    assert everything(records) == stored
+
+
+def test_what_is_taken_back_goes_on_in_any_boot(records: Records, journal: Journal) -> None:
+    reserve(records)
+    taken_up(records, journal.boot)
+    first = steps(records, CREATE_STOPPED, JOB)[0]
+    journal.claim(first, "t")
+    assert journal.failed(first, "t", 1.0, NOTHING_THERE)
+    job = records.job(JOB)
+    assert job
+    undo = unwinding_calls(CREATE_STOPPED, now(records), job)
+    carry_out(Journal(records.redis, boot="the next one"), undo)
+    assert now(records).state is State.ERROR

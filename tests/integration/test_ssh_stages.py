@@ -18,6 +18,7 @@ from pyroute2 import IPRoute
 from stand_in import ADDRESS, SSHD, VM, StandIn, make_key
 
 from banger.contracts.errors import CancelledError, GuestUnreachableError, StageFailedError, UnavailableError
+from banger.contracts.journal import CANCEL
 from banger.contracts.names import HostPaths
 from banger.contracts.requests import ExecRequest, GuestShutdownRequest, WaitReadyRequest
 from banger.contracts.runner import HandOverError
@@ -147,7 +148,7 @@ def test_a_cancelled_job_ends_its_command_soon(guest: StandIn, ctx: StageContext
     started = time.monotonic()
     threading.Timer(0.3, cancelled.set).start()
     with pytest.raises(CancelledError):
-        run_in_guest(replace(ctx, cancelled=cancelled.is_set), "sleep", "60")
+        run_in_guest(replace(ctx, wish=lambda: CANCEL * cancelled.is_set()), "sleep", "60")
     assert time.monotonic() - started < DEADLINE_S
 
 
@@ -234,7 +235,10 @@ def test_waiting_ends_when_the_job_is_cancelled_and_is_handed_over_when_the_work
     stand_in: StandIn, ctx: StageContext
 ) -> None:
     with pytest.raises(CancelledError):
-        wait_ready.do(ready(), replace(ctx, cancelled=lambda: True))
+        wait_ready.do(ready(), replace(ctx, wish=lambda: CANCEL))
+    with pytest.raises(StageFailedError, match="its VMM is gone") as caught:
+        wait_ready.do(ready(), replace(ctx, wish=lambda: "its VMM is gone"))
+    assert "its console" in caught.value.details
     ctx.host.stopping.set()
     with pytest.raises(HandOverError):
         wait_ready.do(ready(), ctx)

@@ -26,13 +26,14 @@ def test_a_directory_is_made_before_its_files_are_and_never_after(
 ) -> None:
     paths = HostPaths(tmp_path, tmp_path / "run")
     paths.vms.mkdir()
-    known = job(RUN, steps=steps, params=PARAMS)
+    known = job(RUN, steps=steps, params=PARAMS, boot="this")
     sent: list[Any] = []
     named: list[Any] = []
     farmhand = SimpleNamespace(
         records=SimpleNamespace(begin=lambda *_: record(), job=lambda _: known),
         host=SimpleNamespace(paths=paths, network=NETWORK, uid_base=300_000, names=True),
         names=SimpleNamespace(follow=named.append),
+        journal=SimpleNamespace(boot="this"),
         dispatch=sent.extend,
     )
     begin.run(cast("Farmhand", farmhand), ORDER)

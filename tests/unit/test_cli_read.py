@@ -191,6 +191,14 @@ def test_a_timeline_tells_why_a_job_began_that_nobody_asked_for(
     assert "\nbecause its VMM is gone\n" in capsys.readouterr().out
 
 
+def test_a_timeline_tells_that_a_reboot_came_in_between(
+    made: Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _farm(made).past = [event("begun"), event("rebooted"), event("settled", state="running")]
+    assert main(["vm", "show", "web", "--timeline"], made) == 0
+    assert "\nall of it once more: its host was rebooted\n" in capsys.readouterr().out
+
+
 def test_a_timeline_shows_the_stage_at_work(made: Session, capsys: pytest.CaptureFixture[str]) -> None:
     _farm(made).past = [event("begun"), event("started", "launch", queue="banger.root.here")]
     assert main(["vm", "show", "web", "--timeline"], made) == 0

@@ -22,6 +22,7 @@ from workers.doubt import Doubt
 NOW = 5000.0
 OTHER = "fedcba987654"
 ME, ROOT = "a" * 12, "b" * 12
+BOOT = "this boot"
 
 
 def inventory(*vms: FoundVm, at: float = NOW, **more: Any) -> Inventory:
@@ -62,6 +63,18 @@ def busy(pipeline: Any = CREATE, *, touched_s: float = NOW, holder: str = "", **
     marks = {"05": f"{holder}{'0' * 12}|{int((NOW + 60) * 1000)}|1"} if holder else {}
     going_on = job(pipeline, touched_ms=int(touched_s * 1000), steps=marks)
     return facts(record(state=pipeline.during, **changes), jobs={JOB: going_on})
+
+
+def waiting(*, alive: bool = False, generation: int = 1, ready: str = "", **changes: Any) -> Facts:
+    """Return the facts of a VM that was launched, and whose guest is waited for, by this incarnation."""
+    claim = f"{ME}{'0' * 12}|{int((NOW + 600) * 1000)}|1"
+    marks = {one.step: "done" for one in steps(CREATE) if one.stage not in ("wait_ready", "file_sync")}
+    (wait,) = [one.step for one in steps(CREATE) if one.stage == "wait_ready"]
+    going_on = job(CREATE, **({"boot": BOOT, "touched_ms": int(NOW * 1000)} | changes))
+    going_on = going_on.model_copy(update={"steps": marks | {wait: ready or claim}})
+    return facts(
+        record(generation=generation), jobs={JOB: going_on}, boot=BOOT, seen=inventory(found(alive=alive))
+    )
 
 
 Case = tuple[str, Callable[[], Facts], list[tuple[Action, bool]]]
@@ -154,6 +167,21 @@ CASES: list[Case] = [
     ("root is at it", lambda: busy(touched_s=NOW - 99, holder=ROOT), []),
     ("its worker has died", lambda: busy(touched_s=NOW - 99, holder="c" * 12), [(Action.RING, True)]),
     ("its message is lost", lambda: busy(touched_s=NOW - 31), [(Action.RING, True)]),
+    ("its guest boots", lambda: waiting(alive=True), []),
+    ("its VMM dies while its guest boots", lambda: waiting(), [(Action.FAIL, False)]),
+    ("its VMM is gone, and its guest was ready", lambda: waiting(ready="done"), []),
+    ("its VMM is an earlier start's, of which root tells", lambda: waiting(generation=2), []),
+    ("what was launched is being taken back", lambda: waiting(state="unwinding"), []),
+    (
+        "its host was rebooted while its guest booted",
+        lambda: waiting(boot="the one before"),
+        [(Action.RING, True)],
+    ),
+    (
+        "its host was rebooted while what it did was taken back",
+        lambda: waiting(boot="the one before", state="unwinding"),
+        [],
+    ),
     ("its time is over while it is made", lambda: busy(**EXPIRED), [(Action.CANCEL, True)]),
     ("its time is over while it is stopped", lambda: busy(STOP, **EXPIRED), []),
     (

@@ -6,14 +6,15 @@ import errno
 from pathlib import Path
 
 import pytest
-from farm_facts import VM
+from farm_facts import VM, job
 
 from banger.contracts import boot as boot_contract
 from banger.contracts.inventory import Inventory
 from banger.contracts.names import HostPaths, is_id
 from banger.findings import Action, Finding
+from banger.pipelines import BATCH_JOB, CREATE, DELETE, RESTART, RUN, STOP, Pipeline
 from workers import new_file
-from workers.reboot import Reboot
+from workers.reboot import Reboot, to_do_again
 
 GONE = [Finding(vm_id=VM, what="its VMM is gone", action=Action.RESTART)]
 RINGS = [Finding(vm_id=VM, what="nobody is at it", action=Action.RING)]
@@ -78,6 +79,26 @@ def test_a_full_disk_does_not_end_the_look(reboot: Reboot, monkeypatch: pytest.M
     for at in (100, 106):
         reboot.looked([], seen(at))
     assert reboot.pending
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "steps", "again"),
+    [
+        (RESTART, {"00": "done", "05": "done", "08": "h|1|1"}, ["00", "05"]),
+        (CREATE, {"01": "done", "07": "done", "08": "h|1|2"}, ["01", "07"]),
+        (CREATE, {}, []),
+        (RUN, {"07": "done", "08": "h|1|1"}, ["07"]),
+        (RUN, {"08": "done", "10": "h|1|1"}, []),  # its command has begun
+        (BATCH_JOB, {"08": "done", "10": "done"}, ["08", "10"]),  # its upload is there
+        (BATCH_JOB, {"08": "done", "11": "done", "12": "h|1|1"}, []),
+        (STOP, {"00": "done", "01": "done"}, []),
+        (DELETE, {"00": "done", "05": "done"}, []),
+    ],
+)
+def test_what_starts_a_vm_does_all_of_it_again_after_a_reboot(
+    pipeline: Pipeline, steps: dict[str, str], again: list[str]
+) -> None:
+    assert to_do_again(job(pipeline, steps=steps)) == again
 
 
 def test_a_vm_is_booted_again_by_one_job_a_boot(reboot: Reboot, boot: Path) -> None:

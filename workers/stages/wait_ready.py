@@ -6,9 +6,9 @@ import socket
 import time
 from pathlib import Path
 
-from banger.contracts.errors import CancelledError, StageFailedError
+from banger.contracts.errors import StageFailedError
 from banger.contracts.requests import WaitReadyRequest
-from banger.contracts.runner import HandOverError
+from banger.contracts.runner import HandOverError, stopped
 from banger.shell import stream
 from banger.ssh import PORT, WRONG_KEY, ssh_argv
 from workers.host import StageContext
@@ -23,13 +23,14 @@ def do(request: WaitReadyRequest, ctx: StageContext) -> None:
     """Return once a command has run in the guest or, where no login is asked for, its SSH server shows.
 
     StageFailedError, with the console's last words, after the request's timeout, and at once when somebody
-    else's key answers. CancelledError and HandOverError when the job or the worker ends meanwhile.
+    else's key answers. What ``stopped`` says, and HandOverError, when the job or the worker ends meanwhile.
     """
+    console = ctx.host.paths.serial_log(request.vm_id)
     started = time.monotonic()
     said = "no connection has got as far as a key exchange"
     while (waited_s := time.monotonic() - started) < request.timeout_s:
-        if ctx.cancelled():
-            raise CancelledError("cancelled while the guest was booting")
+        if wish := ctx.wish():
+            raise stopped(wish, "cancelled while the guest was booting", _last_words(console))
         if ctx.host.stopping.wait(_POLL_S):
             raise HandOverError  # the guest goes on booting, and another worker waits as well as we do
         # Short, since a lost packet costs a second of TCP's own waiting; longer for guests that are slow.
@@ -41,7 +42,6 @@ def do(request: WaitReadyRequest, ctx: StageContext) -> None:
         if refusal is None:
             return
         said = refusal or said  # an attempt that was cut off says less than one before it
-    console = ctx.host.paths.serial_log(request.vm_id)
     raise StageFailedError(
         f"the guest did not answer SSH within {request.timeout_s:g} s",
         details=f"{said}\n{_last_words(console)}",
@@ -77,7 +77,7 @@ def _try_command(request: WaitReadyRequest, ctx: StageContext, left_s: float) ->
         argv,
         deadline_s=left_s,
         emit=lambda _, chunk: said.extend(chunk[:1000]),
-        stop=lambda: ctx.host.stopping.is_set() or ctx.cancelled(),
+        stop=lambda: ctx.host.stopping.is_set() or bool(ctx.wish()),
     )
     text = said.decode(errors="replace").strip()
     if WRONG_KEY in text:
