@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from banger.complaints import complaints
 from banger.contracts.errors import InvalidInputError
 from banger.contracts.spec import VmSpec
-from banger.contracts.vmm import MAX_FIRECRACKER_VCPUS
+from banger.contracts.vmm import MAX_FIRECRACKER_VCPUS, WantedVmm
 from banger.settings import Settings
 
 _DEFAULTS = ("image", "vcpus", "memory_mib", "disk_mib", "system_overlay_mib", "dns", "ready_timeout_s")
@@ -26,21 +26,24 @@ def wanted_spec(settings: Settings, name: str, wanted: dict[str, Any]) -> VmSpec
         spec = VmSpec.model_validate(defaults | given | {"name": name})
     except ValidationError as error:
         raise _invalid(error) from None
-    _refuse_impossible(spec)
+    refuse_impossible(spec.vmm, spec.vcpus, limits_network=spec.net_rate_mib_s is not None)
     return spec
 
 
-def _refuse_impossible(spec: VmSpec) -> None:
-    """Refuse what the VMM that was asked for can do on no host; the rest is its host's to judge."""
-    if spec.vmm == "qemu" and spec.net_rate_mib_s is not None:
+def refuse_impossible(wanted: WantedVmm, vcpus: int, *, limits_network: bool) -> None:
+    """Raise InvalidInputError for what the VMM that was asked for can do on no host.
+
+    The rest is its host's to judge.
+    """
+    if wanted == "qemu" and limits_network:
         raise InvalidInputError(
             "QEMU does not limit a guest's network",
             details="a limit for the network was asked for, and QEMU to run the VM",
             resolution="Leave out one of the two: Firecracker limits it.",
         )
-    if spec.vmm == "firecracker" and spec.vcpus > MAX_FIRECRACKER_VCPUS:
+    if wanted == "firecracker" and vcpus > MAX_FIRECRACKER_VCPUS:
         raise InvalidInputError(
-            f"Firecracker gives a guest {MAX_FIRECRACKER_VCPUS} vCPUs at most, not {spec.vcpus}",
+            f"Firecracker gives a guest {MAX_FIRECRACKER_VCPUS} vCPUs at most, not {vcpus}",
             resolution="Ask for fewer, or have QEMU run it.",
         )
 

@@ -32,6 +32,10 @@ class Flags(TypedDict, total=False):
     disk: str | None
     system_disk: str | None
     nat: bool | None
+    vmm: str | None
+    disk_rate: str | None
+    disk_ops: int | None
+    net_rate: str | None
     env: Sequence[str] | None
     secrets: Sequence[str] | None
     upload: Sequence[str] | None
@@ -52,6 +56,14 @@ class Flags(TypedDict, total=False):
 
 _LISTS = ("upload", "artifacts", "junit", "setup")
 _AS_THEY_ARE = ("name", "image", "count", "shards", "workdir", "keep", "max_parallel", "fail_fast", "host")
+_VM_AS_IT_IS = {"vcpus": "vcpus", "nat": "nat", "vmm": "vmm", "disk_ops": "disk_ops_s"}
+_VM_SIZES = {
+    "memory": "memory_mib",
+    "disk": "disk_mib",
+    "system_disk": "system_overlay_mib",
+    "disk_rate": "disk_rate_mib_s",
+    "net_rate": "net_rate_mib_s",
+}
 
 
 def plan_from_flags(**flags: Unpack[Flags]) -> Plan:
@@ -97,9 +109,9 @@ def _over(said: dict[str, Any], flags: Flags) -> dict[str, Any]:
 
 
 def _vm(given: dict[str, Any]) -> dict[str, Any]:
-    sizes = (("memory", "memory_mib"), ("disk", "disk_mib"), ("system_disk", "system_overlay_mib"))
-    vm = {key: given[key] for key in ("vcpus", "nat") if key in given}
-    return vm | {field: parse_mib(given[key], key.replace("_", " ")) for key, field in sizes if key in given}
+    vm = {field: given[key] for key, field in _VM_AS_IT_IS.items() if key in given}
+    sizes = {key: field for key, field in _VM_SIZES.items() if key in given}
+    return vm | {field: parse_mib(given[key], key.replace("_", " ")) for key, field in sizes.items()}
 
 
 def _env(texts: Sequence[str]) -> dict[str, str]:

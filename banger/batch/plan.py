@@ -19,8 +19,11 @@ from pydantic import (
     model_validator,
 )
 
+from banger.contracts.errors import InvalidInputError
 from banger.contracts.names import HostName, is_label
-from banger.contracts.requests import Frozen, SizeMib
+from banger.contracts.requests import Frozen, RateMib, RateOps, SizeMib
+from banger.contracts.vmm import WantedVmm
+from banger.wanted import refuse_impossible
 
 MAX_JOBS = 10_000
 MAX_COMMANDS = 64
@@ -146,7 +149,10 @@ def axis_variable(axis: str) -> str:
 
 
 class VmPlan(Frozen):
-    """The VM of each job. Sizes in MiB; None stands for the farm's configured default."""
+    """The VM of each job. Sizes in MiB; None stands for the farm's configured default.
+
+    Rates are limits a second, of each disk and of the network in each direction; None is no limit.
+    """
 
     vcpus: Annotated[int, Field(ge=1, le=64)] = 1
     memory_mib: Annotated[int, Field(ge=64, le=1024 * 1024)] | None = None
@@ -155,6 +161,18 @@ class VmPlan(Frozen):
     nat: bool = False
     dns: Annotated[str, StringConstraints(pattern=r"^[0-9.]{7,15}$")] | None = None
     ready_timeout_s: Annotated[float, Field(gt=0, le=600)] | None = None
+    vmm: WantedVmm = "auto"
+    disk_rate_mib_s: RateMib | None = None
+    disk_ops_s: RateOps | None = None
+    net_rate_mib_s: RateMib | None = None
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> VmPlan:
+        try:
+            refuse_impossible(self.vmm, self.vcpus, limits_network=self.net_rate_mib_s is not None)
+        except InvalidInputError as error:
+            raise ValueError(f"{error.brief}. {error.resolution}") from None
+        return self
 
 
 class Matrix(Frozen):

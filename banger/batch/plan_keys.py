@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
@@ -12,6 +12,7 @@ from banger.batch.reading import MISSING, Loc, Reading, Schema
 from banger.batch.shapes import Boolean, Choice, Integer, Key, Many, MapOf, Mapping, Parsed, Text
 from banger.contracts.durations import parse_duration
 from banger.contracts.sizes import parse_mib
+from banger.contracts.vmm import WantedVmm
 
 _SIZE = Parsed(partial(parse_mib, what=""), r"^\s*[0-9]+(\.[0-9]+)?\s*([MmGgTt]([Ii][Bb])?)?\s*$")
 _TIME = Parsed(
@@ -110,6 +111,28 @@ _VM = Mapping(
         Key("nat", "nat", Boolean(), "Let the guest reach the internet.", default=False),
         Key("dns", "dns", Text(strictly=True), "The guest's name server.", ("1.1.1.1",)),
         Key("ready_timeout", "ready_timeout_s", _TIME, "How long the guest may take to boot.", ("2m",)),
+        Key(
+            "vmm",
+            "vmm",
+            Choice(get_args(WantedVmm)),
+            "What runs it; with auto its host decides.",
+            default="auto",
+        ),
+        Key("disk_rate", "disk_rate_mib_s", _SIZE, "What each disk moves a second at most.", ("50MiB",)),
+        Key(
+            "disk_ops",
+            "disk_ops_s",
+            Integer(1, 100_000_000),
+            "Operations of each disk a second at most.",
+            (1000,),
+        ),
+        Key(
+            "net_rate",
+            "net_rate_mib_s",
+            _SIZE,
+            "What it sends, and receives, a second at most (Firecracker only).",
+            ("10MiB",),
+        ),
     )
 )
 _RETRIES = Mapping(

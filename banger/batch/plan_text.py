@@ -8,7 +8,7 @@ import yaml
 
 from banger.batch.plan import Plan
 from banger.batch.plan_keys import PLAN
-from banger.batch.shapes import Mapping
+from banger.batch.shapes import Mapping, Parsed
 from banger.contracts.sizes import format_mib
 
 _WIDTH = 100
@@ -33,10 +33,8 @@ def _keys(mapping: Mapping, data: dict[str, Any]) -> dict[str, Any]:
 def _value(shape: object, target: str, value: Any) -> Any:
     if isinstance(shape, Mapping):
         return _keys(shape, value)
-    if target.endswith("_mib"):
-        return format_mib(value)
-    if target.endswith("_s"):
-        return _time(value)
+    if isinstance(shape, Parsed):
+        return format_mib(value) if "_mib" in target else _time(value)
     if target == "matrix":
         return value.get("axes", {}) | {key: value[key] for key in ("include", "exclude") if key in value}
     return value

@@ -42,6 +42,9 @@ def run(
     label: options.Label = None,
     host: options.Host = None,
     vmm: options.Vmm = None,
+    disk_rate: options.DiskRate = None,
+    disk_ops: options.DiskOps = None,
+    net_rate: options.NetRate = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> int:
@@ -60,7 +63,6 @@ def run(
     """
     session = session_of(ctx)
     session.failure_code = EXEC_FAILED
-    farm = session.farm
     asked = options.wanted(
         image=image,
         vcpus=vcpus,
@@ -72,10 +74,13 @@ def run(
         label=label,
         host=host,
         vmm=vmm,
+        disk_rate=disk_rate,
+        disk_ops=disk_ops,
+        net_rate=net_rate,
     )
     timeout_s = options.duration(timeout) or _TIMEOUT_S
-    spec = farm.run_spec(name, keep=keep, **asked)
-    submission = farm.submit_run(spec, command, timeout_s, keep=keep)
+    spec = session.farm.run_spec(name, keep=keep, **asked)
+    submission = session.farm.submit_run(spec, command, timeout_s, keep=keep)
     out = sys.stderr.buffer if as_json else sys.stdout.buffer
     outcome = follow(submission, stage_view(quiet=quiet, keep=False), _Copier(out))
     if outcome.exit_code is None:

@@ -14,7 +14,7 @@ from banger.batch.judging import FAIL_FAST, TIMED_OUT
 from banger.batch.orders import RetryBatch, SubmitBatch
 from banger.batch.state import JobState, Verdict
 from banger.batch_keys import answer_key
-from banger.contracts.errors import CapacityError, ConflictError, NotFoundError
+from banger.contracts.errors import CapacityError, ConflictError, InvalidInputError, NotFoundError
 from banger.contracts.journal import (
     FARM_EVENTS,
     FARM_EVENTS_MAX,
@@ -280,6 +280,11 @@ def test_a_vm_that_would_never_find_room_is_refused_at_once(farm: BatchFarm) -> 
     assert "less than 900GiB of memory left" in caught.value.details
     with pytest.raises(NotFoundError, match="no host has an image 'other'"):
         farm.submit(image="other")
+    with pytest.raises(CapacityError) as caught:
+        farm.submit(vm=SMALL | {"vmm": "firecracker"})
+    assert "1 of 1: Firecracker cannot run this VM: it needs KVM" in caught.value.details
+    with pytest.raises(InvalidInputError, match="32 vCPUs at most, not 33"):
+        farm.submit(vm=SMALL | {"vmm": "firecracker"}, matrix={"axes": {"vcpus": ["33"]}})
     assert farm.batches.all() == []
 
 

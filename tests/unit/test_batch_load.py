@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from banger.batch.flags import overridden, plan_from_flags
 from banger.batch.load import load_plan, parse_plan, schema
 from banger.batch.plan import Plan, SecretRef
+from banger.batch.plan_text import plan_yaml
 from banger.contracts.errors import InvalidInputError
 
 FULL = """\
@@ -29,6 +30,10 @@ vm:
   nat: on
   dns: 9.9.9.9
   ready_timeout: 3m
+  vmm: firecracker
+  disk_rate: 50MiB
+  disk_ops: 1000
+  net_rate: 1GiB
 matrix:
   python: [3.9, 3.10, "3.11"]
   mode: [on, 1_000, 0x1F, null, 2026-01-01, =]
@@ -79,12 +84,38 @@ def test_a_full_plan_is_read():
     plan = parse_plan(FULL.encode(), "p.yaml")
     assert (plan.vm.memory_mib, plan.vm.disk_mib, plan.vm.system_overlay_mib) == (1024, 2048, 4096)
     assert (plan.vm.nat, plan.vm.ready_timeout_s, plan.timeout_s, plan.keep_ttl_s) == (True, 180, 5400, 1800)
+    assert (plan.vm.vmm, plan.vm.disk_rate_mib_s, plan.vm.disk_ops_s) == ("firecracker", 50, 1000)
+    assert plan.vm.net_rate_mib_s == 1024
     assert plan.split is not None
     assert (plan.split.by, plan.split.files, plan.shards) == ("junit-times", ("tests/**/test_*.py",), 4)
     assert plan.env == {"CI": "1", "EMPTY": "", "TEXT": "two\nlines\n"}
     assert plan.secrets == {"TOKEN": SecretRef(env="CI_TOKEN"), "KEY": SecretRef(file="secrets/key.pem")}
     assert plan.run == ("pytest --junitxml=out.xml $BANGER_SHARD_FILES",)
     assert (plan.retries.infra, plan.retries.test, plan.fail_fast, plan.host) == (2, 1, True, "build-1")
+
+
+def test_a_plan_is_written_as_it_is_read():
+    plan = parse_plan(FULL.encode(), "p.yaml")
+    assert parse_plan(plan_yaml(plan).encode(), "p.yaml") == plan
+
+
+@pytest.mark.parametrize(
+    ("vm", "why"),
+    [
+        (
+            "{vmm: firecraker}",
+            "4:11: vm.vmm: must be one of auto, qemu, firecracker; did you mean `firecracker`?",
+        ),
+        ("{vmm: qemu, net_rate: 5MiB}", "4:5: vm: QEMU does not limit a guest's network. Leave out one"),
+        ("{vmm: firecracker, vcpus: 33}", "4:5: vm: Firecracker gives a guest 32 vCPUs at most, not 33."),
+        ("{disk_ops: 0}", "4:16: vm.disk_ops: should be greater than or equal to 1"),
+        ("{disk_rate: fast}", "4:17: vm.disk_rate: 'fast' is not a size"),
+        ("{net_rate: 2TiB}", "4:16: vm.net_rate: should be less than or equal to 1048576"),
+    ],
+)
+def test_what_no_vmm_can_do_is_told_where_it_stands(vm: str, why: str):
+    (line,) = complaints(f"{SMALLEST}vm: {vm}\n")
+    assert line.startswith(why)
 
 
 def test_values_of_a_matrix_are_what_was_written():
@@ -322,6 +353,10 @@ def test_flags_alone_make_a_plan():
         memory="1.5GiB",
         disk="512",
         nat=True,
+        vmm="firecracker",
+        disk_rate="50MiB",
+        disk_ops=1000,
+        net_rate="1GiB",
         env=["A=1=2", "B="],
         secrets=["TOKEN=env:CI_TOKEN", "KEY=file:a=b.pem"],
         upload=["src"],
@@ -341,7 +376,8 @@ def test_flags_alone_make_a_plan():
             "image": "micro",
             "run": ["sh -c 'exit 3'"],
             "count": 20,
-            "vm": {"vcpus": 2, "memory_mib": 1536, "disk_mib": 512, "nat": True},
+            "vm": {"vcpus": 2, "memory_mib": 1536, "disk_mib": 512, "nat": True, "vmm": "firecracker"}
+            | {"disk_rate_mib_s": 50, "disk_ops_s": 1000, "net_rate_mib_s": 1024},
             "env": {"A": "1=2", "B": ""},
             "secrets": {"TOKEN": {"env": "CI_TOKEN"}, "KEY": {"file": "a=b.pem"}},
             "upload": ["src"],
@@ -394,6 +430,10 @@ def test_flags_go_over_a_file_s_plan():
         ({"secrets": ["T=hunter2"]}, "secret T is not NAME=env:VARIABLE"),
         ({"secrets": ["T=env:"]}, "secret T is not NAME=env:VARIABLE"),
         ({"memory": "big"}, "memory 'big' is not a size"),
+        ({"vmm": "xen"}, "vm.vmm: should be 'auto', 'qemu' or 'firecracker'"),
+        ({"vmm": "qemu", "net_rate": "5MiB"}, "vm: QEMU does not limit a guest's network"),
+        ({"net_rate": "fast"}, "net rate 'fast' is not a size"),
+        ({"disk_ops": 0}, "vm.disk_ops_s: should be greater"),
         ({"batch_timeout": "soon"}, "batch timeout 'soon' is not a time"),
         ({"retries": "-1"}, "retries '-1' are not a number"),
         ({"retries": "infra=1,2"}, "are not a number"),

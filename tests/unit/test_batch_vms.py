@@ -11,6 +11,7 @@ from batch_facts import BATCH, batch, plan
 from banger.batch.plan import Plan
 from banger.batch.state import JobState
 from banger.batch.vms import Planned, attempt_order, begun, placed, taken_back, vm_spec
+from banger.contracts.errors import InvalidInputError
 from banger.contracts.names import is_label
 from banger.contracts.spec import VmSpec
 from banger.orders import Order
@@ -69,6 +70,21 @@ def test_the_plan_says_what_the_vm_is_and_the_settings_the_rest(settings: Settin
     assert said.memory_mib == 333
     assert said.ephemeral
     assert said.labels == {"batch": BATCH, "job": "0"}
+
+
+def test_the_plan_says_what_runs_the_vm_and_its_limits(settings: Settings) -> None:
+    limits = {"vmm": "firecracker", "disk_rate_mib_s": 50, "disk_ops_s": 1000, "net_rate_mib_s": 10}
+    assert spec_of(settings, plan(vm=limits)).model_dump(include=limits.keys()) == limits
+    assert spec_of(settings, plan()).model_dump(include=limits.keys()) == dict.fromkeys(limits) | {
+        "vmm": "auto"
+    }
+
+
+def test_an_axis_cannot_ask_for_more_than_the_vmm_can(settings: Settings) -> None:
+    wanted = plan(vm={"vmm": "firecracker"}, matrix={"axes": {"vcpus": ["32", "33"]}})
+    assert spec_of(settings, wanted, 0).vcpus == 32
+    with pytest.raises(InvalidInputError, match="32 vCPUs at most, not 33"):
+        spec_of(settings, wanted, 1)
 
 
 def test_axes_change_the_vm_of_their_jobs(settings: Settings) -> None:

@@ -78,6 +78,15 @@ def test_flags_go_before_what_the_file_says(tmp_path: Path) -> None:
     assert (plan.image, plan.count, plan.run, directory) == ("debian", 1, ("true",), tmp_path)
 
 
+def test_flags_say_what_runs_the_vms_and_their_limits(tmp_path: Path) -> None:
+    session = run_session(tmp_path, passed(0), passed(1))
+    limits = ("--vmm", "firecracker", "--disk-rate", "50MiB", "--disk-ops", "1000", "--net-rate", "1GiB")
+    assert run(session, *limits) == 0
+    ((plan, _),) = run_of(session).submitted
+    assert (plan.vm.vmm, plan.vm.disk_rate_mib_s, plan.vm.disk_ops_s) == ("firecracker", 50, 1000)
+    assert plan.vm.net_rate_mib_s == 1024
+
+
 def test_a_plans_paths_may_be_relative_to_another_directory(tmp_path: Path, capsys) -> None:
     (tmp_path / "ci").mkdir()
     file = tmp_path / "ci" / "plan.yaml"
@@ -107,6 +116,10 @@ def test_a_dry_run_prints_the_jobs_and_submits_nothing(tmp_path: Path, capsys) -
         ((), "a batch needs an image"),
         (("--image", "micro"), "a batch needs a command"),
         (("plan.yaml",), "the plan plan.yaml cannot be read"),
+        (
+            ("--image", "micro", "--vmm", "qemu", "--net-rate", "5MiB", "--", "true"),
+            "QEMU does not limit a guest's network",
+        ),
         (("--image", "micro", "--detach", "--junit", "x.xml", "--", "true"), "--detach leaves"),
         (("--image", "micro", "--follow", "9", "--", "true"), "the plan has no job '9'"),
         (("--image", "micro", "--junit", "/dev/null/x.xml", "--", "true"), "cannot be written"),

@@ -152,6 +152,16 @@ def test_run_can_keep_its_vm_under_a_name(
     assert "VM probe stays" in capsys.readouterr().err
 
 
+def test_run_may_ask_for_its_vmm_and_for_limits(made: Session, farm: PlayedFarm) -> None:
+    farm.submission = PlayedSubmission(end=Outcome("gone", 0))
+    words = ["--vmm", "firecracker", "--disk-rate", "50MiB", "--disk-ops", "1000", "--net-rate", "1GiB"]
+    assert main(["run", *words, "--", "true"], made) == 0
+    asked = farm.asked[0][1]
+    assert (asked.vmm, asked.disk_rate_mib_s, asked.disk_ops_s) == ("firecracker", 50, 1000)
+    assert asked.net_rate_mib_s == 1024
+    assert main(["run", "--vmm", "qemu", "--net-rate", "5MiB", "--", "true"], made) == 2
+
+
 def test_run_with_json_leaves_stdout_to_the_result(
     made: Session, farm: PlayedFarm, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -77,6 +77,6 @@ OPTIONS = {"artifacts": "collect", "junit": "collect_junit", "secrets": "secret"
     for flag in (
         *("name", "image", "count", "shards", "vcpus", "memory", "disk", "system_disk", "nat", "env"),
         *("upload", "workdir", "setup", "timeout", "batch_timeout", "retries", "keep", "keep_ttl"),
-        *("max_parallel", "fail_fast", "host"),
+        *("max_parallel", "fail_fast", "host", "vmm", "disk_rate", "disk_ops", "net_rate"),
     )
 }
