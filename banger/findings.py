@@ -7,6 +7,7 @@ from enum import StrEnum
 from banger.contracts.requests import Frozen
 
 REPORT_TTL_S = 600
+UNKEPT = "its keeper is gone: nobody reads its console, or ends it in time while the farm is away; restart it"
 
 
 def report_key(look: str) -> str:

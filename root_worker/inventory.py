@@ -29,8 +29,9 @@ class Stock:
         at, living = time.time(), processes.living(self._host.policy)
         told = {"vm_id", "generation", "slot", "vmm", "accelerator"}
         vms = [
-            FoundVm(**entry.model_dump(include=told), alive=entry.slot in living)
+            FoundVm(**entry.model_dump(include=told), alive=bool(pids), kept=len(pids) > 1)
             for entry in self._host.registry.entries()
+            for pids in [living.get(entry.slot or 0, [])]  # no slot is 0
         ]
         self._known |= {vm.vm_id: vm.slot for vm in vms}
         strange = living.keys() - self._known.values()

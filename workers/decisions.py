@@ -12,7 +12,7 @@ from functools import cached_property
 
 from banger.contracts.inventory import Found, FoundVm, Inventory
 from banger.contracts.states import State
-from banger.findings import Action, Finding
+from banger.findings import UNKEPT, Action, Finding
 from banger.pipelines import DELETE, PIPELINES, SWEEP
 from banger.records import UNKNOWN, Job, Record
 from workers.rings import NOBODY, Processes
@@ -178,6 +178,8 @@ def _at_rest(record: Record, facts: Facts) -> Iterator[Finding]:
         yield _about(record, "its VMM runs, though it is stopped", Action.RESTORE, sure=False)
     elif record.id not in facts.directories:
         yield _about(record, "its directory is gone, and its disks with it: delete it", sure=False)
+    elif record.state is State.RUNNING and seen and not seen.kept:
+        yield _about(record, UNKEPT, sure=False)
 
 
 def _without_record(facts: Facts) -> Iterator[Finding]:

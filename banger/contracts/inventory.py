@@ -50,7 +50,8 @@ class Found(Frozen):
 
 
 class FoundVm(Frozen):
-    """A VM in root's registry. ``alive``: a process of its uid lives; ``has``: kinds of which it has any.
+    """A VM in root's registry. ``alive``: a process of its uid lives; ``kept``: a second one does,
+    as its VMM's keeper is one; ``has``: kinds of which it has any.
 
     ``overlay`` is how full its system disk is, None where that is no snapshot, or not attached. ``vmm`` and
     ``accelerator`` are of its last launch that was not undone.
@@ -60,6 +61,7 @@ class FoundVm(Frozen):
     generation: int
     slot: int | None
     alive: bool
+    kept: bool = True
     has: tuple[Kind, ...] = ()
     overlay: Overlay | None = None
     vmm: Vmm | None = None

@@ -41,6 +41,7 @@ from banger.doctor.ownership import ask_owner
 from banger.embedded.account import worker_account
 from banger.embedded.paths import farm_paths
 from banger.embedded.redis_server import damaged_aof
+from banger.findings import UNKEPT
 from banger.images.catalogue import Catalogue
 from banger.jobs import deadline_at
 from banger.records import Records
@@ -243,6 +244,8 @@ def _trouble(settings: Settings) -> tuple[str, ...]:
         found = {host: records.inventory(host) for host in {one.host for one in everyone}}
         names = {one.id: one.name for one in everyone}
         disks = [vm for one in found.values() if one for vm in one.vms if vm.overlay and vm.overlay.level]
+        running = {one.id for one in everyone if one.state is State.RUNNING and one.job is None}
+        unkept = [vm for one in found.values() if one for vm in one.vms if vm.alive and not vm.kept]
         failed = [one for one in everyone if one.state in (State.ERROR, State.LOST)]
         late = [job for job in records.jobs() if (due := deadline_at(job)) is not None and due < time.time()]
     except BangerError:
@@ -250,6 +253,7 @@ def _trouble(settings: Settings) -> tuple[str, ...]:
     return (
         *(f"VM {one.called} is {one.state}" for one in failed),
         *(f"VM {names.get(vm.vm_id, vm.vm_id)}'s system disk: {vm.overlay}" for vm in disks),
+        *(f"VM {names[vm.vm_id]}: {UNKEPT}" for vm in unkept if vm.vm_id in running),
         *(f"job {job.id} ({job.pipeline}) is overdue" for job in late),
     )
 

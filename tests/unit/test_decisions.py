@@ -35,6 +35,9 @@ def found(
     return FoundVm(vm_id=vm_id, generation=generation, slot=5, alive=alive, overlay=overlay)
 
 
+UNKEPT = found().model_copy(update={"kept": False})
+
+
 def stray(kind: Kind = "tap", vm_id: str | None = OTHER, slot: int | None = None) -> Found:
     return Found(kind=kind, name=f"bgr-{vm_id}", vm_id=vm_id, slot=slot)
 
@@ -108,6 +111,16 @@ CASES: list[Case] = [
         "its system disk is invalid",
         lambda: facts(at_rest(RUNNING), seen=inventory(found(overlay=Overlay(percent=100, state="invalid")))),
         [(Action.RENEW, False)],
+    ),
+    (
+        "its keeper has died",
+        lambda: facts(at_rest(RUNNING), seen=inventory(UNKEPT)),
+        [(Action.NONE, False)],
+    ),
+    (
+        "its keeper has died, and its time is over",
+        lambda: facts(at_rest(RUNNING, **EXPIRED), seen=inventory(UNKEPT)),
+        [(Action.DELETE, True)],
     ),
     (
         "what lives is of an earlier start",
