@@ -36,7 +36,7 @@ def events(
       banger events --follow --json
     """
     farm = session_of(ctx).farm
-    vm_id = farm.show(name).id if name else None
+    vm_id = None if name is None else farm.show(name).id
     names = {record.id: record.name for record in farm.list()}
     past = farm.events.read(vm_id)
     for event in past:

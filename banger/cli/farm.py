@@ -18,7 +18,7 @@ from banger.contracts.json_lines import readable
 if TYPE_CHECKING:
     from banger.embedded.plan import FarmStatus
 
-app = group("The farm on this machine: Redis, both workers and Flower.")
+app = group("The farm on this machine: Redis, both workers, Flower and a name server.")
 
 
 @command(app, "up")

@@ -13,6 +13,7 @@ from banger.cli.follow import follow
 from banger.cli.progress import stage_view
 from banger.cli.session import session_of
 from banger.cli.vm_guest import EXEC_FAILED
+from banger.contracts.durations import parse_duration
 from banger.contracts.errors import InternalError
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def run(
         disk_ops=disk_ops,
         net_rate=net_rate,
     )
-    timeout_s = options.duration(timeout) or _TIMEOUT_S
+    timeout_s = _TIMEOUT_S if timeout is None else parse_duration(timeout, "timeout")
     spec = session.farm.run_spec(name, keep=keep, **asked)
     submission = session.farm.submit_run(spec, command, timeout_s, keep=keep)
     out = sys.stderr.buffer if as_json else sys.stdout.buffer

@@ -7,8 +7,8 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from banger.cli import options
 from banger.cli.session import session_of
+from banger.contracts.durations import parse_duration
 from banger.contracts.errors import InvalidInputError
 
 _DEADLINE_S = 3600.0
@@ -32,7 +32,7 @@ def cp(
       banger vm cp dev:/var/log ./dev-log
     """
     session = session_of(ctx)
-    deadline_s = options.duration(timeout) or _DEADLINE_S
+    deadline_s = _DEADLINE_S if timeout is None else parse_duration(timeout, "timeout")
     from_guest, to_guest = parse_place(source), parse_place(target)
     if from_guest is not None and to_guest is None:
         left_out = session.farm.copy_from(from_guest.vm, from_guest.path, Path(target), deadline_s)

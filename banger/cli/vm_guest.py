@@ -9,6 +9,7 @@ import typer
 
 from banger.cli import options
 from banger.cli.session import session_of
+from banger.contracts.durations import parse_duration
 from banger.contracts.errors import BangerError
 
 EXEC_FAILED = 125  # as docker has it: the fault is ours, not the command's
@@ -56,7 +57,7 @@ def exec_(
 
     session = session_of(ctx)
     session.failure_code = EXEC_FAILED
-    timeout_s = options.duration(timeout)
+    timeout_s = None if timeout is None else parse_duration(timeout, "timeout")
     record = session.farm.require_running_here(name)
     with guest_session(session.farm.keys, record.id, str(record.address), command, tty=tty) as guest:
         try:

@@ -25,7 +25,8 @@ def parse_duration(text: str, what: str = "time") -> float:
         )
     if not 0 < seconds <= _LONGEST_S:
         raise InvalidInputError(
-            f"{what} {text!r} is not between 0 and 10 years", resolution="Write it like 90s, 30m, 2h or 1d."
+            f"{what} {text!r} is not above 0, and 10 years at most",
+            resolution="Write it like 90s, 30m, 2h or 1d.",
         )
     return seconds
 

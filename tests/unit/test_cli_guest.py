@@ -142,6 +142,22 @@ def test_run_keeps_words_and_bytes_and_ends_as_the_command_did(
     assert asked.ttl_s == made.settings.run_ttl_s
 
 
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["run", "--timeout", "0", "--", "true"],
+        ["vm", "exec", "dev", "--timeout", "0s", "--", "true"],
+        ["vm", "cp", "--timeout", "0", "a", "dev:b"],
+    ],
+)
+def test_no_time_at_all_is_refused(
+    argv: list[str], made: Session, farm: PlayedFarm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv, made) == 2
+    assert "is not above 0" in capsys.readouterr().err
+    assert farm.asked == []
+
+
 def test_run_can_keep_its_vm_under_a_name(
     made: Session, farm: PlayedFarm, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -258,6 +258,8 @@ def test_events_are_lines_and_as_json_lines_of_json(
 ) -> None:
     past = [event("finished", "tap", ms=12.0), event("settled", state="running")]
     _farm(made).__dict__["events"] = type("Events", (), {"read": lambda self, vm_id=None: past})()
+    assert main(["events", ""], made) == 2, "the events of no VM are not those of all"
+    assert "there is no VM ''" in capsys.readouterr().err
     assert main(["events"], made) == 0
     first, second = capsys.readouterr().out.splitlines()
     assert first.split()[2:] == ["off", "create", "tap", "finished", "after", "12ms"]
