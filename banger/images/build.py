@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -25,6 +26,9 @@ _TOOLS = (
     *("depmod", "modprobe", "cpio", "zstd"),
 )
 _LOCK_WAIT_S = 1800.0
+# Debian Policy 5.6.7, and what apt takes behind a name. What begins with - would be an option of apt's.
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*(:[a-z0-9-]+)?([=/][A-Za-z0-9+.:~-]+)?")
+_SUITE = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 Progress = Callable[[str], None]
 
@@ -75,6 +79,7 @@ def build_image(
     """
     recipe, called = _check(name, as_name)
     suite = suite or host_suite() or DEFAULT_SUITE
+    _check_words(suite, include)
     packages = (*recipe.packages, *include)
     with store.locked(paths, wait_s=_LOCK_WAIT_S, progress=progress):
         store.sweep(paths.images)
@@ -125,6 +130,17 @@ def _check(name: str, as_name: str | None) -> tuple[Recipe, str]:
     for tool in _TOOLS:
         find_tool(tool)
     return recipe, called
+
+
+def _check_words(suite: str, include: Sequence[str]) -> None:
+    """Refuse what apt would take for something else than a release and packages."""
+    if not _SUITE.fullmatch(suite):
+        raise InvalidInputError(f"{suite!r} is no Debian release", resolution="Write it like bookworm.")
+    for package in include:
+        if not _PACKAGE.fullmatch(package):
+            raise InvalidInputError(
+                f"{package!r} is no package's name", resolution="Give one package each time: --include git."
+            )
 
 
 def _make_disks(recipe: Recipe, tree: Path, built: Path) -> None:

@@ -111,6 +111,33 @@ def test_what_a_killed_build_left_is_swept_by_the_next(
     assert list(paths.kernels.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        *(
+            {"include": (word,)}
+            for word in ("", "-oDpkg::Pre-Invoke::=x", "--evil", "a b", "a,b", "\u00fc", "A")
+        ),
+        *({"suite": word} for word in ("../x", "-x", "a b", "Bookworm")),
+    ],
+)
+def test_what_apt_would_take_for_something_else_is_refused(
+    asked: dict[str, Any], paths: HostPaths, builder: Callable[..., None]
+) -> None:
+    with pytest.raises(InvalidInputError, match="is no "):
+        build_image("micro", paths, **{"suite": "bookworm"} | asked)
+    assert not paths.images.exists()
+
+
+@pytest.mark.parametrize(
+    "package", ["git", "g++", "libc6:amd64", "python3=3.11.2-1+b1", "git/bookworm-backports"]
+)
+def test_a_package_may_be_named_as_apt_takes_it(
+    package: str, paths: HostPaths, builder: Callable[..., None]
+) -> None:
+    assert build_image("micro", paths, suite="bookworm-backports", include=[package]).packages[-1] == package
+
+
 def test_one_build_at_a_time(paths: HostPaths) -> None:
     said: list[str] = []
     with (
