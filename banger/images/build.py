@@ -29,6 +29,7 @@ _LOCK_WAIT_S = 1800.0
 # Debian Policy 5.6.7, and what apt takes behind a name. What begins with - would be an option of apt's.
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*(:[a-z0-9-]+)?([=/][A-Za-z0-9+.:~-]+)?")
 _SUITE = re.compile(r"[a-z0-9][a-z0-9-]*")
+_MIRROR = re.compile(r"[a-z][a-z0-9+.-]*:\S+")
 
 Progress = Callable[[str], None]
 
@@ -79,7 +80,7 @@ def build_image(
     """
     recipe, called = _check(name, as_name)
     suite = suite or host_suite() or DEFAULT_SUITE
-    _check_words(suite, include)
+    _check_words(suite, mirror, include)
     packages = (*recipe.packages, *include)
     with store.locked(paths, wait_s=_LOCK_WAIT_S, progress=progress):
         store.sweep(paths.images)
@@ -132,10 +133,14 @@ def _check(name: str, as_name: str | None) -> tuple[Recipe, str]:
     return recipe, called
 
 
-def _check_words(suite: str, include: Sequence[str]) -> None:
-    """Refuse what apt would take for something else than a release and packages."""
+def _check_words(suite: str, mirror: str | None, include: Sequence[str]) -> None:
+    """Refuse what mmdebstrap or apt would take for something else than a release, a URL and packages."""
     if not _SUITE.fullmatch(suite):
         raise InvalidInputError(f"{suite!r} is no Debian release", resolution="Write it like bookworm.")
+    if mirror is not None and not _MIRROR.fullmatch(mirror):
+        raise InvalidInputError(
+            f"{mirror!r} is no URL", resolution="Write it like http://deb.debian.org/debian."
+        )
     for package in include:
         if not _PACKAGE.fullmatch(package):
             raise InvalidInputError(

@@ -118,6 +118,7 @@ def test_what_a_killed_build_left_is_swept_by_the_next(
             {"include": (word,)}
             for word in ("", "-oDpkg::Pre-Invoke::=x", "--evil", "a b", "a,b", "\u00fc", "A")
         ),
+        *({"mirror": word} for word in ("", "--setup-hook=x", "not a url", "/etc/hosts", "-")),
         *({"suite": word} for word in ("../x", "-x", "a b", "Bookworm")),
     ],
 )
