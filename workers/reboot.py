@@ -30,8 +30,8 @@ def to_do_again(job: Job) -> list[str]:
 
     All of them, where it starts a VM: what they made in the kernel is gone, and what they made on the disk
     they find there. None where it only ends one. None either where its guest's command has begun, which is
-    begun once: that step fails then, and tells. And none of a job that was taken up nowhere yet, or by a banger
-    that did not note where.
+    begun once: that step fails then, and tells. And none of a job that was not taken up yet, or by a banger
+    that did not note in which boot.
     """
     pipeline = PIPELINES[job.pipeline]
     begun = any(row.stage in COMMANDS and f"{n:02d}" in job.steps for n, row in enumerate(pipeline.rows))

@@ -72,19 +72,19 @@ def refused(host: str, paths: HostPaths, seat: Mapping[str, str]) -> ConflictErr
 
 def taken(host: str, paths: HostPaths, ours: str, holder: str, *, vms: int) -> ConflictError:
     """Return the error of a machine whose host's name is another's: what, why, what to do."""
+    brief, when = f"another machine serves the host {host}", "Give"
     if holder == ours:
-        why = (
-            "it has the same id as this machine: one is a copy of the other, or has not been silent for long"
-        )
+        brief, when = f"the host {host} is served under this machine's own id", "Where that goes on, give"
+        why = f"by its last boot, which is over when nothing was heard of it for {SERVING_TTL_S} s, or by a copy"
         rest = f"for an id of its own, remove {paths.host_id} and do `sudo banger farm up`"
     else:
         on_it = f", and {vms} VMs are on it" if vms else ""
         why = f"it is {holder}, this one is {ours}{on_it}"
         rest = f"if it is this machine, installed anew, write {holder} into {paths.host_id}"
     return ConflictError(
-        f"another machine serves the host {host}",
+        brief,
         details=why,
-        resolution=f"Give this machine a name of its own (BANGER_HOST, or host in the settings); {rest}.",
+        resolution=f"{when} this machine a name of its own (BANGER_HOST, or host in the settings); {rest}.",
     )
 
 
