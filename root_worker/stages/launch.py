@@ -62,7 +62,8 @@ def _running(entry: Entry, host: RootHost) -> int | None:
     uid = host.uid(entry)
     with processes.held(uid) as alive:
         vmms = [process.pid for process in alive if process.is_vmm]
-    begun = entry.vmm == "firecracker" and len(alive) == len(vmms)  # nobody tells it what to run any more
+    # Nobody tells it what to run any more.
+    begun = entry.vmm == "firecracker" and not any(process.is_keeper for process in alive)
     if not vmms or begun:
         if alive:
             processes.end(uid, "KILL")  # or a keeper whose VMM has just ended

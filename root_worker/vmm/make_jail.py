@@ -35,6 +35,7 @@ def main() -> None:
     """Do what the plan says; does not return."""
     plan = marshal.load(sys.stdin.buffer)  # noqa: S302  (from the root worker, by a pipe of its own)
     jail = plan.pop("jail")
+    os.setgroups([jail["uid"]])  # who ends the VM finds by this what would become it, were we killed
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     home = os.open("/proc/self/ns/mnt", os.O_RDONLY)
     check(libc.unshare(CLONE_NEWNS))

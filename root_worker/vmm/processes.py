@@ -3,6 +3,8 @@
 A slot's uid is one VM's alone, and what runs as it cannot leave it. So no pid is ever stored, none can be
 recycled, and nothing that a process says of itself is believed. Signals go through a pidfd whose uid was
 read when it was open already: never to another process that got the pid.
+
+What makes its jail is root's yet, and has the uid for a group, which the jailer hands on to what it forks.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ LAST_WORDS_S = 1.0
 
 
 class Process(NamedTuple):
-    """A live process, held: the VMM or its keeper, as the kernel tells.
+    """A live process, held: the VMM, its keeper, or (neither) what makes its jail, as the kernel tells.
 
     A VMM leads a session, or is the first of a PID namespace; its keeper is neither.
     """
@@ -36,27 +38,30 @@ class Process(NamedTuple):
     pid: int
     pidfd: int
     is_vmm: bool
+    is_keeper: bool
 
 
 @contextlib.contextmanager
 def held(uid: int | None) -> Iterator[list[Process]]:
-    """Yield what lives under the uid (None: nothing). A zombie is dead, unless threads of it live on."""
+    """Yield what lives under the uid (None: nothing). A zombie is dead, unless threads of it live on.
+
+    Looks until nothing is new: what it did not come to see may have forked before it ended.
+    """
     with contextlib.ExitStack() as stack:
-        found = []
-        for pid in _pids():
-            with contextlib.suppress(ProcessLookupError):
-                if uid_of(pid) == uid:
-                    pidfd = os.pidfd_open(pid)
-                    stack.callback(os.close, pidfd)
-                    status = _status(pid)
-                    if _uid(status) == uid and not _ended(pidfd, 0):
-                        found.append(Process(pid, pidfd, os.getsid(pid) == pid or _is_first(status)))
+        found: list[Process] = []
+        seen: set[int] = set()
+        while new := set(_pids()) - seen:
+            seen |= new
+            for pid in sorted(new):
+                with contextlib.suppress(ProcessLookupError):
+                    if _is_of(_status(pid), uid):
+                        pidfd = os.pidfd_open(pid)
+                        stack.callback(os.close, pidfd)
+                        status = _status(pid)
+                        if _is_of(status, uid) and not _ended(pidfd, 0):
+                            ours, leads = _uid(status) == uid, os.getsid(pid) == pid or _is_first(status)
+                            found.append(Process(pid, pidfd, ours and leads, ours and not leads))
         yield found
-
-
-def uid_of(pid: int) -> int:
-    """Return a process's uid; ProcessLookupError when it is gone."""
-    return _uid(_status(pid))
 
 
 def living(policy: Policy) -> dict[int, list[int]]:
@@ -141,6 +146,12 @@ def _is_first(status: bytes) -> bool:
     """Tell whether a process is the first of a PID namespace of its own: it has another number there, 1."""
     numbers = status.partition(b"\nNSpid:")[2].partition(b"\n")[0].split()
     return len(numbers) > 1 and numbers[-1] == b"1"
+
+
+def _is_of(status: bytes, uid: int | None) -> bool:
+    """Tell whether a process runs as the uid, or has it for a group."""
+    groups = status.partition(b"\nGroups:")[2].partition(b"\n")[0]
+    return _uid(status) == uid or str(uid).encode() in groups.split()
 
 
 def _uid(status: bytes) -> int:

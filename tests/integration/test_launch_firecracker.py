@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -197,7 +198,6 @@ def test_a_root_worker_that_is_killed_in_the_middle_leaves_what_the_next_one_men
     time.sleep(after_s)
     os.kill(worker, signal.SIGKILL)
     os.waitpid(worker, 0)
-    time.sleep(0.5)  # what it had begun is Firecracker by now, or dead: a worker takes longer to start
 
     told = launch.do(request(), host)
     with processes.held(UID) as alive:
@@ -205,6 +205,41 @@ def test_a_root_worker_that_is_killed_in_the_middle_leaves_what_the_next_one_men
         assert len(alive) == 2
     launch.undo(undo_request(), host)
     assert pids() == (None, None)
+
+
+def left_jailers() -> list[int]:
+    """Return the jailers of the VM that nobody waits for any more: the leader of their session is gone."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (place / "cmdline").read_bytes().split(b"\0")
+            leader = os.getsid(int(place.name))
+            if {b"--daemonize", f"banger-{VM}".encode()} <= set(words) and not Path(f"/proc/{leader}").exists():
+                found.append(int(place.name))
+    return found
+
+
+@pytest.mark.parametrize("where", ["pid = os.getpid()", "os.setgroups([])"], ids=["before", "in its namespace"])
+def test_a_jailer_that_root_has_left_in_the_background_does_not_outlive_an_undo(host, pair, where):
+    """Neither root nor the VM's uid would know of what it becomes: it is ended before it is Firecracker."""
+    jailer, text = pair["jailer"], pair["jailer"].read_text()
+    jailer.write_text(text.replace(f"    {where}", f"    import time; time.sleep(60)\n    {where}"))
+    worker = os.fork()
+    if worker == 0:
+        launch.do(request(), host)
+        os._exit(0)
+    try:
+        eventually(left_jailers)
+        os.kill(worker, signal.SIGKILL)
+        os.waitpid(worker, 0)
+
+        launch.undo(undo_request(), host)
+        assert left_jailers() == []
+        assert not host.paths.jail(VM).exists()
+    finally:
+        jailer.write_text(text)
+        for pid in left_jailers():
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_a_jail_directory_that_a_crash_has_left_is_no_obstacle(host):
