@@ -16,6 +16,9 @@ from root_worker import shell
 from root_worker.vmm import make_jail
 
 _DEADLINE_S = 45  # Firecracker's keeper has told it all by then, and the kernel is in the guest's memory
+_RUN_CODE = "import marshal, sys; exec(marshal.load(sys.stdin.buffer))"
+# Of this worker's own version, whatever has been installed since: it is handed the plan of this one.
+_MAKE_JAIL = marshal.dumps(compile(Path(make_jail.__file__).read_bytes(), make_jail.__file__, "exec"))
 
 _log = logging.getLogger("root_worker.spawn")
 
@@ -31,12 +34,12 @@ def spawn(paths: HostPaths, vm_id: str, uid: int, groups: Collection[int], plan:
     python = (str(Path(sys.executable).resolve()), "-I", "-S")
     shell.run(
         (
-            *((*python, make_jail.__file__) if plan.jail else ()),
+            *((*python, "-c", _RUN_CODE) if plan.jail else ()),
             *(shell.tool("unshare"), "--net", "--ipc", "--uts", f"--root={paths.vmm_root}", "--"),
             *unprivileged(uid, shell.tool, groups),
             *(*python, str(KEEPER), link_alias(vm_id)),
         ),
-        stdin=marshal.dumps(plan.as_dict()),
+        stdin=(_MAKE_JAIL if plan.jail else b"") + marshal.dumps(plan.as_dict()),
         pass_fds=plan.fds,
         deadline_s=_DEADLINE_S,
     )

@@ -1,6 +1,6 @@
 """Start Firecracker through its jailer, then become what keeps it.
 
-Run by root as ``python -I -S make_jail.py ARGV…``, with a keeper's plan on stdin: it carries out the plan's
+Run by root in a Python of its own, with ARGV, and a keeper's plan on stdin: it carries out the plan's
 ``jail``, adds to the plan what the keeper needs of it, and executes ARGV.
 
 The jail's files are on a file system in memory that exists in the VMM's own mount namespace alone. There it
@@ -123,13 +123,9 @@ def listens(directory: str) -> bool:
     """Tell whether Firecracker takes connections: its socket has a name before. Nothing is read from it."""
     os.chdir(directory)  # the name of a socket is short
     line = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-    try:
-        line.connect("firecracker.socket")
-    except (FileNotFoundError, ConnectionRefusedError):
-        return False
-    finally:
-        line.close()
-    return True
+    refused = line.connect_ex("firecracker.socket")
+    line.close()
+    return not refused
 
 
 def opened_vmm(jail: dict[str, Any]) -> tuple[int, int] | None:
