@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import stat
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -40,15 +42,14 @@ def look(firecracker: Path, jailer: Path, deadline_s: float = 10.0) -> Pair:
         versions = [_version(program, _identity(program), deadline_s) for program in programs]
     except ToolFailedError as error:
         return Pair(places, there, problem=f"it cannot be asked for its version: {error.brief}")
-    if problem := vmm.pair_problem(*versions):
+    if problem := vmm.pair_problem(firecracker.resolve().name, *versions):
         return Pair(places, there, problem=problem)
     return Pair(places, there, version=versions[0] or "")
 
 
 @lru_cache(maxsize=4)
 def _version(program: Path, _identity: tuple[int, ...], deadline_s: float) -> str | None:
-    said = run((str(program), "--version"), deadline_s=deadline_s).stdout
-    return vmm.version(said.decode(errors="replace"))
+    return vmm.version(run((str(program), "--version"), deadline_s=deadline_s).stdout)
 
 
 def _identity(program: Path) -> tuple[int, ...]:
@@ -59,11 +60,20 @@ def _identity(program: Path) -> tuple[int, ...]:
 def _untrusted(program: Path) -> str:
     """Return why root would not run a program: who else could put another in its place."""
     try:
-        real = program.resolve(strict=True)
+        os.path.realpath(program, strict=True)
     except OSError:
         return f"there is no {program}"
-    for place in (real, *real.parents, *program.parents):
+    for place in _led_through(program):
         found = place.stat()
         if found.st_uid != 0 or found.st_mode & _FOR_OTHERS:
             return f"{place} is not what root alone can write"
     return ""
+
+
+def _led_through(path: Path) -> Iterator[Path]:
+    """Yield the directories that lead to a file, those of each symlink among them, and the file."""
+    for place in (*reversed(path.parents), path):
+        if place.is_symlink():
+            yield from _led_through(place.parent / place.readlink())
+        else:
+            yield place

@@ -16,7 +16,7 @@ import signal
 import stat
 import subprocess
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -101,13 +101,25 @@ def _check_binary(name: str) -> None:
     if not path.is_absolute():
         raise ValueError(f"argv[0] must be an absolute path: {name!r}")
     try:
-        real = path.resolve(strict=True)
-        places = [place.stat() for place in (real, *real.parents, *path.parents)]
+        os.path.realpath(path, strict=True)  # its symlinks come to an end
+        places = [place.stat() for place in _led_through(path)]
     except OSError as error:
         raise ToolFailedError(f"{name} cannot be run: {error.strerror}") from error
     ours = all(found.st_uid == 0 and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) for found in places)
-    if not ours or not stat.S_ISREG(places[0].st_mode):
+    if not ours or not stat.S_ISREG(places[-1].st_mode):
         raise ToolFailedError(f"{name}, or a directory above it, is not what root alone can write")
+
+
+def _led_through(path: Path) -> Iterator[Path]:
+    """Yield the directories that lead to a file, those of each symlink among them, and the file.
+
+    A program is run by the name that it has been asked for by: what it does may depend on that.
+    """
+    for place in (*reversed(path.parents), path):
+        if place.is_symlink():
+            yield from _led_through(place.parent / place.readlink())
+        else:
+            yield place
 
 
 def _memory(stack: ExitStack, content: bytes, size: int) -> int:

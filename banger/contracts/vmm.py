@@ -17,14 +17,18 @@ MAX_FIRECRACKER_VCPUS = 32  # its MachineConfiguration's maximum
 _VERSION = re.compile(r"^(?:Firecracker|Jailer) v(\S+)$", re.MULTILINE)
 
 
-def version(said: str) -> str | None:
+def version(said: bytes) -> str | None:
     """Return the version that ``firecracker --version`` or ``jailer --version`` has printed."""
-    found = _VERSION.search(said)
-    return found[1] if found else None
+    return next(iter(_VERSION.findall(said.decode(errors="replace"))), None)
 
 
-def pair_problem(firecracker: str | None, jailer: str | None) -> str:
-    """Return why two programs of these versions are no pair, empty where they are one."""
+def pair_problem(name: str, firecracker: str | None, jailer: str | None) -> str:
+    """Return why two programs of these versions are no pair, empty where they are one.
+
+    ``name``: of Firecracker's file, without symlinks, as the jailer sees it.
+    """
+    if "firecracker" not in name:
+        return f"the jailer runs no file called {name}: 'firecracker' has to be in the name"
     if firecracker is None or jailer is None:
         return "it is no Firecracker or no jailer that stands there: it does not say its version"
     if firecracker != jailer:

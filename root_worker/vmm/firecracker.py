@@ -29,16 +29,12 @@ def problem(policy: Policy) -> str:
 
     Asked at every start: they may have been replaced meanwhile, by others than an administrator too.
     """
+    pair = (policy.firecracker, policy.jailer)
     try:
-        said = [
-            shell.run((str(binary), "--version"), deadline_s=_VERSION_DEADLINE_S).stdout.decode(
-                errors="replace"
-            )
-            for binary in (policy.firecracker, policy.jailer)
-        ]
+        said = [shell.run((str(one), "--version"), deadline_s=_VERSION_DEADLINE_S).stdout for one in pair]
     except ToolFailedError as error:
         return error.brief
-    return vmm.pair_problem(*map(vmm.version, said))
+    return vmm.pair_problem(pair[0].resolve().name, *map(vmm.version, said))
 
 
 def planned(start: Launching, plan: KeeperPlan, stack: ExitStack) -> KeeperPlan:

@@ -158,3 +158,43 @@ def test_a_worker_that_cannot_read_roots_policy_tells_nothing(host, tmp_path):
     found = describe_host(Settings(host="here", state_dir=tmp_path, run_dir=tmp_path / "run"))
     assert (found.vmms, found.default_vmm, found.accelerator) == ((), None, None)
     assert found.memory_mib > 0
+
+
+def test_symlinks_that_root_alone_can_change_are_followed(pair):
+    place = pair["jailer"].parent
+    (place / "current").symlink_to(".")
+    (place / "link").symlink_to("current/firecracker")
+    pair["firecracker"] = place / "link"
+    facts, refused = both(pair)
+    assert (facts.problem, refused) == ("", "")
+
+
+def test_a_symlink_that_others_may_change_is_not_followed(pair):
+    place = pair["jailer"].parent
+    (place / "open").mkdir()
+    (place / "open").chmod(0o777)
+    (place / "open/next").symlink_to(pair["jailer"])
+    (place / "link").symlink_to("open/next")
+    pair["jailer"] = place / "link"
+    facts, refused = both(pair)
+    assert facts.problem == f"{place / 'open'} is not what root alone can write"
+    assert "not what root alone can write" in refused
+
+
+def test_symlinks_without_an_end_are_no_program(pair):
+    place = pair["jailer"].parent
+    (place / "one").symlink_to("other")
+    (place / "other").symlink_to("one")
+    pair["jailer"] = place / "one"
+    facts, refused = both(pair)
+    assert facts.problem == f"there is no {place / 'one'}"
+    assert "cannot be run" in refused
+
+
+def test_a_firecracker_whose_name_the_jailer_does_not_take_is_said(pair):
+    other = pair["firecracker"].with_name("fc")
+    pair["firecracker"].rename(other)
+    pair["firecracker"].symlink_to(other)
+    facts, refused = both(pair)
+    said = "the jailer runs no file called fc: 'firecracker' has to be in the name"
+    assert (facts.problem, refused) == (said, said)

@@ -208,21 +208,30 @@ def test_the_jailer_is_told_who_where_and_how_much():
 @pytest.mark.parametrize(
     ("said", "found"),
     [
-        ("Firecracker v1.16.1\n\n", "1.16.1"),
-        ("Jailer v1.16.1\n", "1.16.1"),
-        ("Firecracker v1.17.0-dev\n", "1.17.0-dev"),
-        ("QEMU emulator version 7.2\n", None),
-        ("", None),
+        (
+            b"Firecracker v1.16.1\n\n2026-05-17T12:29:43 [main] Firecracker exiting. exit_code=0\n",
+            "1.16.1",
+        ),
+        (b"Jailer v1.16.1\n", "1.16.1"),
+        (b"Firecracker v1.17.0-dev\n", "1.17.0-dev"),
+        (b"QEMU emulator version 7.2\n", None),
+        (b"\xff", None),
     ],
 )
-def test_a_program_says_its_version(said: str, found: str | None):
+def test_a_program_says_its_version(said: bytes, found: str | None):
     assert vmm.version(said) == found
 
 
 def test_a_pair_is_of_one_version():
-    assert vmm.pair_problem("1.16.1", "1.16.1") == ""
-    assert vmm.pair_problem("1.16.1", "1.15.0") == "Firecracker is of version 1.16.1, its jailer of 1.15.0"
-    assert vmm.pair_problem(None, "1.16.1")
+    assert vmm.pair_problem("firecracker", "1.16.1", "1.16.1") == ""
+    said = "Firecracker is of version 1.16.1, its jailer of 1.15.0"
+    assert vmm.pair_problem("firecracker", "1.16.1", "1.15.0") == said
+    assert vmm.pair_problem("firecracker", None, "1.16.1")
+
+
+def test_a_firecracker_by_another_name_is_none_to_the_jailer():
+    assert vmm.pair_problem("firecracker-v1.16.1-x86_64", "1.16.1", "1.16.1") == ""
+    assert "no file called fc-1.16" in vmm.pair_problem("fc-1.16", "1.16.1", "1.16.1")
 
 
 @pytest.mark.parametrize(
@@ -230,7 +239,7 @@ def test_a_pair_is_of_one_version():
     [("1.16.0", True), ("1.17.0-dev", True), ("2.0.0", True), ("1.9.1", False), ("v", False)],
 )
 def test_a_pair_is_not_older_than_the_api_that_we_know(both: str, good: bool):
-    problem = vmm.pair_problem(both, both)
+    problem = vmm.pair_problem("firecracker", both, both)
     assert problem == ("" if good else f"Firecracker is of version {both}; 1.16 is needed")
 
 
