@@ -47,7 +47,7 @@ def vm(host: Machine) -> Iterator[dict[str, Any]]:
 
 
 def pid_of(host: Machine, vm: dict[str, Any]) -> int:
-    return int(host.run(f"pgrep -f -- '--id banger-{vm['id']} '").split()[0])
+    return int(host.run(f"pgrep --oldest --full -- '^/firecracker --id banger-{vm['id']} '"))
 
 
 def console(host: Machine, vm: dict[str, Any]) -> str:

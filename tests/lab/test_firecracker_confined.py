@@ -56,6 +56,18 @@ cat /tmp/said
 """
 
 
+# Firecracker copies a processor's answers about its caches (CPUID 0x8000001d), until one is of type 0.
+CACHES = """
+import os
+with open("/dev/cpu/0/cpuid", "rb") as answers:
+    print(*(os.pread(answers.fileno(), 16, (which << 32) + 0x8000001D)[0] & 0x1F for which in range(5)))
+"""
+
+
+def test_the_hosts_processor_tells_of_its_caches_as_firecracker_asks(lab: Machine) -> None:
+    assert lab.run(f"modprobe cpuid; python3 -c '{CACHES}'") == "1 2 3 3 0\n", "data, instructions, L2, L3"
+
+
 def test_the_jailer_may_do_all_that_it_does(host: Machine) -> None:
     said = host.run(SCRIPT, deadline_s=300)
     vmm, keeper, memory, *rest = said.splitlines()
