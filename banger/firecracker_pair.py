@@ -73,7 +73,4 @@ def _untrusted(program: Path) -> str:
 def _led_through(path: Path) -> Iterator[Path]:
     """Yield the directories that lead to a file, those of each symlink among them, and the file."""
     for place in (*reversed(path.parents), path):
-        if place.is_symlink():
-            yield from _led_through(place.parent / place.readlink())
-        else:
-            yield place
+        yield from _led_through(place.parent / place.readlink()) if place.is_symlink() else (place,)

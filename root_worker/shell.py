@@ -105,8 +105,8 @@ def _check_binary(name: str) -> None:
         places = [place.stat() for place in _led_through(path)]
     except OSError as error:
         raise ToolFailedError(f"{name} cannot be run: {error.strerror}") from error
-    ours = all(found.st_uid == 0 and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) for found in places)
-    if not ours or not stat.S_ISREG(places[-1].st_mode):
+    others = any(found.st_uid or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) for found in places)
+    if others or not stat.S_ISREG(places[-1].st_mode):
         raise ToolFailedError(f"{name}, or a directory above it, is not what root alone can write")
 
 
@@ -116,10 +116,7 @@ def _led_through(path: Path) -> Iterator[Path]:
     A program is run by the name that it has been asked for by: what it does may depend on that.
     """
     for place in (*reversed(path.parents), path):
-        if place.is_symlink():
-            yield from _led_through(place.parent / place.readlink())
-        else:
-            yield place
+        yield from _led_through(place.parent / place.readlink()) if place.is_symlink() else (place,)
 
 
 def _memory(stack: ExitStack, content: bytes, size: int) -> int:

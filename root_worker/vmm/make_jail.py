@@ -59,8 +59,7 @@ def start(jail: dict[str, Any], cgroup_fds: tuple[int, ...]) -> dict[str, int]:
     pid, pidfd = await_vmm(jail)
     for fd in cgroup_fds:
         os.write(fd, str(pid).encode())
-    api = os.open(f"{root}/run", os.O_PATH | os.O_DIRECTORY)
-    found = {**fifos, "vmm_pidfd": pidfd, "api_fd": api}
+    found = {**fifos, "vmm_pidfd": pidfd, "api_fd": os.open(f"{root}/run", os.O_PATH | os.O_DIRECTORY)}
     for fd in found.values():
         os.set_inheritable(fd, True)
     return found
@@ -99,8 +98,7 @@ def run_jailer(argv: tuple[str, ...]) -> None:
         check(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
         check(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))  # no jailer goes on without us
         os.execve(argv[0], argv, {})  # noqa: S606
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if code:
+    if code := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
         sys.exit(f"the jailer ended with {code}")
 
 

@@ -48,8 +48,7 @@ def held(uid: int | None) -> Iterator[list[Process]]:
     Looks until nothing is new: what it did not come to see may have forked before it ended.
     """
     with contextlib.ExitStack() as stack:
-        found: list[Process] = []
-        seen: set[int] = set()
+        found, seen = list[Process](), set[int]()
         while new := set(_pids()) - seen:
             seen |= new
             for pid in sorted(new):
