@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from farm_box import Box, answer, farm_box
+from firecracker_pair import installed_pair
 from name_client import addresses
 from netns import inside, private_network
 
@@ -190,6 +191,13 @@ def test_the_worker_is_kept_from_what_its_user_may_do(place: Path, deed: str) ->
 
 def test_within_its_bounds_the_worker_can_work(place: Path) -> None:
     assert bounded(place, places.WORKER, "ssh -V && date") == (True, True)
+
+
+def test_within_its_bounds_the_worker_can_ask_what_runs_vms(place: Path) -> None:
+    with installed_pair() as pair:
+        asked = "".join(f"setpriv --pdeathsig KILL -- {program} --version && " for program in pair.values())
+        told = "test -r /proc/sys/kernel/random/boot_id && test -x /usr/bin/qemu-system-x86_64"
+        assert bounded(place, places.WORKER, asked + told) == (True, True)
 
 
 # What root's worker needs each of its capabilities for, as a script.
