@@ -71,7 +71,7 @@ STAGES = {
         Stage("patch_rootfs", Side.ROOT, PatchRootfsRequest, None, 60),
         Stage("work_disk", Side.WORK, WorkDiskRequest, UndoRequest, 180),
         Stage("tap", Side.ROOT, TapRequest, UndoRequest, 30),
-        Stage("launch", Side.ROOT, LaunchRequest, KillRequest, 60),
+        Stage("launch", Side.ROOT, LaunchRequest, KillRequest, 240),
         Stage("wait_ready", Side.WORK, WaitReadyRequest, None, 620, waits=True),
         Stage("file_sync", Side.WORK, FileSyncRequest, None, 150),
         Stage("exec", Side.WORK, ExecRequest, None, 24 * 3600 + 20, attempts=1, waits=True, tells=True),

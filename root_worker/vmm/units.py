@@ -26,8 +26,8 @@ BOOTED = Path("/run/systemd/system")  # sd_booted(3): there where systemd is the
 TRANSIENT = Path("/run/systemd/transient")  # systemd.unit(5); a file there is a unit that is loaded
 CGROUPS = Path("/sys/fs/cgroup")  # where systemd wants the one hierarchy of version 2
 
-_TOOL_DEADLINE_S = 30.0
-_DEADLINE_S = 20.0
+_TOOL_DEADLINE_S = 20.0
+_DEADLINE_S = 15.0
 _GRACE_S = 1.0  # systemd lets go of a unit by itself, once the last process in it has ended
 _NOT_LOADED = 5  # systemctl(1)
 _PEER = struct.Struct("3i")

@@ -27,18 +27,18 @@ def test_a_pipeline_may_take_longer_than_any_of_its_stages(pipeline):
     ("pipeline", "changes", "after_s", "verdict"),
     [
         (START, {}, START.deadline_s - 1, None),
-        (START, {}, START.deadline_s + 1, Late("the job took longer than 4820 s", cancel=True)),
-        (STOP, {}, STOP.deadline_s + 1, Late("the job took longer than 4430 s", cancel=False)),
+        (START, {}, START.deadline_s + 1, Late("the job took longer than 5000 s", cancel=True)),
+        (STOP, {}, STOP.deadline_s + 1, Late("the job took longer than 4610 s", cancel=False)),
         (DELETE, {"state": "done"}, 10**6, None),
         (START, {"began_ms": 0}, 10**6, None),
-        (RUN, {"params": COMMAND}, 2 * 3600, Late("the job took longer than 5430 s", cancel=True)),
+        (RUN, {"params": COMMAND}, 2 * 3600, Late("the job took longer than 5790 s", cancel=True)),
         (RUN, {"params": COMMAND | {"timeout_s": 7200.0}}, 2 * 3600, None),
         (CREATE, {"state": "unwinding", "failed_ms": BEGAN_MS + 10**9}, 10**6, None),
         (
             CREATE,
             {"state": "unwinding", "failed_ms": BEGAN_MS},
             CREATE.unwinding_deadline_s + 1,
-            Late("what the job did is not undone after 4070 s", cancel=False),
+            Late("what the job did is not undone after 4250 s", cancel=False),
         ),
     ],
 )
