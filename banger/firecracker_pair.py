@@ -35,7 +35,7 @@ def look(firecracker: Path, jailer: Path, deadline_s: float = 10.0) -> Pair:
     Each may take ``deadline_s`` to say its version, and is asked once for as long as it stays as it is.
     """
     programs = (firecracker, jailer)
-    places, there = " and ".join(map(str, programs)), any(program.exists() for program in programs)
+    places, there = " and ".join(map(str, programs)), any(map(os.path.exists, programs))
     if problem := next(filter(None, map(_untrusted, programs)), ""):
         return Pair(places, there, problem=problem)
     try:
@@ -61,6 +61,8 @@ def _untrusted(program: Path) -> str:
     """Return why root would not run a program: who else could put another in its place."""
     try:
         os.path.realpath(program, strict=True)
+    except PermissionError as error:
+        return f"{program} cannot be looked at: {error.strerror}"
     except OSError:
         return f"there is no {program}"
     for place in _led_through(program):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from workers.capacity import describe_host
 pytestmark = pytest.mark.integration
 
 VM = "0123456789ab"
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -94,6 +96,16 @@ def test_a_pair_is_asked_again_when_it_is_another(pair, monkeypatch):
         program.write_text("#!/bin/sh\nexit 7\n")
     assert look(**pair).problem == "it cannot be asked for its version: firecracker ended with 7"
     assert len(asked) == 5
+
+
+def test_a_pair_that_may_not_be_looked_at_is_said_to_be_that(pair):
+    pair["jailer"].parent.chmod(0o700)
+    os.seteuid(NOBODY)
+    try:
+        found = look(**pair)
+    finally:
+        os.seteuid(0)
+    assert found.problem == f"{pair['firecracker']} cannot be looked at: Permission denied"
 
 
 @pytest.fixture
