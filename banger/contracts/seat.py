@@ -75,7 +75,7 @@ def taken(host: str, paths: HostPaths, ours: str, holder: str, *, vms: int) -> C
     brief, when = f"another machine serves the host {host}", "Give"
     if holder == ours:
         brief, when = f"the host {host} is served under this machine's own id", "Where that goes on, give"
-        why = f"by its last boot, which is over when nothing was heard of it for {SERVING_TTL_S} s, or by a copy"
+        why = f"by its last boot, which is over when it was silent for {SERVING_TTL_S} s, or by a copy of it"
         rest = f"for an id of its own, remove {paths.host_id} and do `sudo banger farm up`"
     else:
         on_it = f", and {vms} VMs are on it" if vms else ""
