@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from banger.advice import LOOK
 from banger.connection import FarmRedis, connect
-from banger.contracts.dm_snapshot import Overlay
 from banger.contracts.errors import (
     BangerError,
     InvalidInputError,
@@ -125,17 +124,8 @@ class Farm:
         """Return one VM by name or id."""
         return self.records.find(ref)
 
-    def overlay(self, record: Record) -> Overlay | None:
-        """Return how full a VM's system disk is; None where it is no snapshot, or not attached just now."""
-        found = self._found(record)
-        return found.overlay if found else None
-
-    def vmm(self, record: Record) -> str | None:
-        """Return what runs a VM, and by which accelerator; None where it does not run, or nobody knows."""
-        found = self._found(record)
-        return f"{found.vmm}, {found.accelerator}" if found and found.vmm and found.alive else None
-
-    def _found(self, record: Record) -> FoundVm | None:
+    def found(self, record: Record) -> FoundVm | None:
+        """Return a VM as its host's root finds it; None where that does not know it, or has not told."""
         inventory = self.records.inventory(record.host)
         return next((vm for vm in inventory.vms if vm.vm_id == record.id), None) if inventory else None
 

@@ -73,7 +73,9 @@ def show(
     """
     session = session_of(ctx)
     record = session.farm.show(name)
-    overlay, vmm = session.farm.overlay(record), session.farm.vmm(record)
+    found = session.farm.found(record)
+    overlay = found.overlay if found else None
+    vmm = f"{found.vmm}, {found.accelerator}" if found and found.vmm and found.alive else None
     events = session.farm.timeline(record.id) if timeline else []
     if as_json:
         more: dict[str, Any] = {"overlay": overlay.model_dump(mode="json") if overlay else None, "vmm": vmm}

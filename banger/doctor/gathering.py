@@ -10,22 +10,17 @@ import re
 import shutil
 import socket
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import ValidationError
 
 from banger import disk_backend, firecracker_pair, name_server, ticket_keys
-from banger.connection import connect
 from banger.contracts.accelerator import KVM, Verdict, groups_needed
 from banger.contracts.boot import boot_id
 from banger.contracts.errors import BangerError, NotFoundError, ToolFailedError
 from banger.contracts.names import BRIDGE, HostPaths
-from banger.contracts.queues import CONTROL, root_queue, work_queue
-from banger.contracts.seat import refused
-from banger.contracts.states import State
 from banger.doctor import vm_uids
 from banger.doctor.facts import (
     TOOLS,
@@ -34,23 +29,19 @@ from banger.doctor.facts import (
     InstallFacts,
     KvmFacts,
     NamesFacts,
-    RedisFacts,
     Tool,
 )
 from banger.doctor.ownership import ask_owner
+from banger.doctor.told import ask_redis
 from banger.embedded.account import worker_account
 from banger.embedded.paths import farm_paths
 from banger.embedded.redis_server import damaged_aof
-from banger.findings import UNKEPT
 from banger.images.catalogue import Catalogue
-from banger.jobs import deadline_at
-from banger.records import Records
 from banger.settings import Settings
 from banger.shell import find_tool, run
 from banger.system import control
 
 _ASK_DEADLINE_S = 10.0
-_ANSWER_S = 2.5  # of Redis
 _LOOKUP_S = 6.0  # of a name: longer than a server that does not answer takes
 _VERSION = re.compile(r"\d+\.\d+[\w.]*")
 _SIOCGIFFLAGS, _IFF_RUNNING = 0x8913, 0x40  # linux/sockios.h, linux/if.h
@@ -60,8 +51,7 @@ _SIOCGIFBR = 0x8940  # linux/sockios.h; with three zeros it asks the bridge modu
 def gather(settings: Settings) -> Facts:
     """Return the facts of this machine and its farm."""
     root = os.geteuid() == 0
-    redis, served = _farm(settings)
-    trouble = () if redis.problem else _trouble(settings)
+    told = ask_redis(settings)
     return Facts(
         root=root,
         tools={tool.name: _version(tool) for tool in TOOLS},
@@ -82,11 +72,11 @@ def gather(settings: Settings) -> Facts:
         ),
         images=tuple(sorted({image.name for image in Catalogue(settings.paths).list()})),
         names=_names(settings),
-        redis=redis,
-        served=served,
-        trouble=trouble,
+        redis=told.redis,
+        served=told.served,
+        trouble=told.trouble,
         changed_files=Catalogue(settings.paths).changed(settings.paths.verified) if root else (),
-        strange=() if redis.problem else _strange(settings),
+        strange=told.strange,
         wanted_backend=settings.disk_backend,
         wanted_accelerator=settings.accelerator,
         wanted_vmm=settings.vmm,
@@ -209,69 +199,6 @@ def _finds(name: str, address: str) -> bool:
     return said.stdout.decode().startswith(f"{address} ")
 
 
-def _farm(settings: Settings) -> tuple[RedisFacts, dict[str, bool]]:
-    queues = (CONTROL, work_queue(settings.host), root_queue(settings.host))
-    try:
-        client: Any = connect(settings.redis(), answer_s=_ANSWER_S)
-        version = _server_version(client)
-        records = Records(client)
-        served = {queue: records.serving(queue) for queue in queues}
-    except BangerError as error:
-        redis = RedisFacts(problem=f"{error.brief}: {error.details}".rstrip(": "), remedy=error.resolution)
-        return redis, dict.fromkeys(queues, False)
-    return RedisFacts(
-        version=version,
-        policy=_configured(settings, "maxmemory-policy"),
-        append_only=_configured(settings, "appendonly"),
-        seat_taken=_seat_taken(settings, records),
-    ), served
-
-
-def _seat_taken(settings: Settings, records: Records) -> tuple[str, str] | None:
-    """Return which other machine serves under this host's name, and what to do; None where none does."""
-    try:
-        taken = refused(settings.host, settings.paths, records.seat(settings.host))
-    except OSError:
-        return None  # this machine was never given an id: it has served nobody yet
-    return (f"{taken.brief}: {taken.details}", taken.resolution) if taken else None
-
-
-def _trouble(settings: Settings) -> tuple[str, ...]:
-    """Return what asks for somebody to look at it."""
-    try:
-        records = Records(connect(settings.redis(), answer_s=_ANSWER_S))
-        everyone = records.all()
-        found = {host: records.inventory(host) for host in {one.host for one in everyone}}
-        names = {one.id: one.name for one in everyone}
-        disks = [vm for one in found.values() if one for vm in one.vms if vm.overlay and vm.overlay.level]
-        running = {one.id for one in everyone if one.state is State.RUNNING and one.job is None}
-        unkept = [vm for one in found.values() if one for vm in one.vms if vm.alive and not vm.kept]
-        failed = [one for one in everyone if one.state in (State.ERROR, State.LOST)]
-        late = [job for job in records.jobs() if (due := deadline_at(job)) is not None and due < time.time()]
-    except BangerError:
-        return ()  # that Redis has just gone is said by the next run
-    return (
-        *(f"VM {one.called} is {one.state}" for one in failed),
-        *(f"VM {names.get(vm.vm_id, vm.vm_id)}'s system disk: {vm.overlay}" for vm in disks),
-        *(f"VM {names[vm.vm_id]}: {UNKEPT}" for vm in unkept if vm.vm_id in running),
-        *(f"job {job.id} ({job.pipeline}) is overdue" for job in late),
-    )
-
-
-def _strange(settings: Settings) -> tuple[str, ...]:
-    """Return what root finds on this host that is called like ours and is no VM's, in words."""
-    try:
-        found = Records(connect(settings.redis(), answer_s=_ANSWER_S)).inventory(settings.host)
-    except BangerError:
-        return ()
-    if found is None:
-        return ()
-    return (
-        *(f"{one.kind} {one.name}" for one in found.strays),
-        *(f"{one.kind} {one.name} (not made by us)" for one in found.foreign),
-    )
-
-
 def _sealing(settings: Settings) -> str | None:
     """Return why root would refuse what this host's worker asks, empty where it would not."""
     policy = farm_paths(settings).policy
@@ -301,18 +228,3 @@ def _installation(settings: Settings) -> InstallFacts | None:
     made = found.manifest
     owner = f", {made.owner}'s" if made.owner else ""
     return InstallFacts(f"{made.version}{owner}: {len(made.services)} services", found.drift, found.loosened)
-
-
-def _server_version(client: Any) -> str:
-    """Return what Redis says of itself when it is greeted, which everybody may."""
-    said = client.execute_command("HELLO")
-    return str((said if isinstance(said, dict) else dict(zip(said[::2], said[1::2], strict=True)))["version"])
-
-
-def _configured(settings: Settings, name: str) -> str | None:
-    """Return a setting of Redis, None where this user may not ask: root may, of the farm's own."""
-    try:
-        client: Any = connect(settings.redis("admin"))
-        return client.config_get(name).get(name)  # type: ignore[no-any-return]
-    except Exception:
-        return None

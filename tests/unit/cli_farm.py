@@ -10,8 +10,8 @@ from typing import Any
 from farm_facts import JOB, VM, record
 
 from banger.cli.session import Session
-from banger.contracts.dm_snapshot import Overlay
 from banger.contracts.errors import BangerError, CancelledError, NotFoundError
+from banger.contracts.inventory import FoundVm
 from banger.contracts.spec import VmSpec
 from banger.contracts.states import State
 from banger.events import Event
@@ -90,8 +90,7 @@ class PlayedFarm(Farm):
         self.vms = vms or []
         self.known_hosts: list[HostInfo] = []
         self.past: list[Event] = []
-        self.overlays: dict[str, Overlay] = {}
-        self.vmms: dict[str, str] = {}
+        self.roots: dict[str, FoundVm] = {}
         self.asked: list[tuple[Any, ...]] = []
         self.errors: dict[str, BangerError] = {}
         self.submission = PlayedSubmission()
@@ -113,11 +112,8 @@ class PlayedFarm(Farm):
     def require_running(self, ref: str) -> Record:
         return self.show(ref)
 
-    def overlay(self, record: Record) -> Overlay | None:
-        return self.overlays.get(record.id)
-
-    def vmm(self, record: Record) -> str | None:
-        return self.vmms.get(record.id)
+    def found(self, record: Record) -> FoundVm | None:
+        return self.roots.get(record.id)
 
     def timeline(self, ref: str) -> list[Event]:  # type: ignore[valid-type]
         return self.past

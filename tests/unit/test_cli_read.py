@@ -13,7 +13,10 @@ from farm_facts import IMAGE, VM, host, record, spec
 from banger.cli import main
 from banger.cli.session import Session
 from banger.contracts.dm_snapshot import Overlay
+from banger.contracts.inventory import FoundVm
 from banger.contracts.states import State
+
+RUNS = FoundVm(vm_id=VM, generation=1, slot=5, alive=True, vmm="firecracker", accelerator="kvm")
 
 
 @pytest.fixture
@@ -70,7 +73,7 @@ def test_show_tells_a_vm_in_full(made: Session, capsys: pytest.CaptureFixture[st
 
 
 def test_show_tells_how_full_a_system_disk_is(made: Session, capsys: pytest.CaptureFixture[str]) -> None:
-    _farm(made).overlays[VM] = Overlay(percent=81.25)
+    _farm(made).roots[VM] = RUNS.model_copy(update={"overlay": Overlay(percent=81.25)})
     assert main(["vm", "show", "web"], made) == 0
     assert "System disk: 8GiB for changes, 81 % used\n" in capsys.readouterr().out
     assert main(["vm", "show", "web", "--json"], made) == 0
@@ -80,7 +83,7 @@ def test_show_tells_how_full_a_system_disk_is(made: Session, capsys: pytest.Capt
 def test_show_tells_what_runs_a_vm(made: Session, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["vm", "show", "web"], made) == 0
     assert "VMM:         auto, when it runs\n" in capsys.readouterr().out
-    _farm(made).vmms[VM] = "firecracker, kvm"
+    _farm(made).roots[VM] = RUNS
     assert main(["vm", "show", "web"], made) == 0
     assert "VMM:         firecracker, kvm\n" in capsys.readouterr().out
     assert main(["vm", "show", "web", "--json"], made) == 0
