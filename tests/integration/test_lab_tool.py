@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -35,16 +37,44 @@ def test_it(host):
 """
 
 
-def test_ctrl_c_is_pytests_which_ends_its_host_in_order(tmp_path: Path) -> None:
-    (tmp_path / "test_it.py").write_text(_TEST)
-    tests = Path(__file__).parents[1]
+@contextmanager
+def suite(place: Path, *, heard: bool = False) -> Iterator[subprocess.Popen[str]]:
+    """Run the tool's suite over the one test of a place, in a session of its own."""
+    place.joinpath("test_it.py").write_text(_TEST)
     with subprocess.Popen(
-        [sys.executable, "-c", _SUITE, tmp_path],
-        env=os.environ | {"PYTHONPATH": str(tests)},
+        [sys.executable, "-c", _SUITE, place],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
         stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE if heard else None,
+        text=True,
         start_new_session=True,
     ) as running:
+        yield running
+
+
+def test_ctrl_c_is_pytests_which_ends_its_host_in_order(tmp_path: Path) -> None:
+    with suite(tmp_path) as running:
         eventually((tmp_path / "up").exists)
         os.killpg(running.pid, signal.SIGINT)
         assert running.wait(60) == pytest.ExitCode.INTERRUPTED
     assert (tmp_path / "ended").exists()
+
+
+def test_a_sigterm_which_pytest_does_not_get_ends_it_the_same_way(tmp_path: Path) -> None:
+    with suite(tmp_path) as running:
+        eventually((tmp_path / "up").exists)
+        running.terminate()
+        running.terminate()
+        assert running.wait(60) == pytest.ExitCode.INTERRUPTED
+    assert (tmp_path / "ended").exists()
+
+
+def test_a_second_suite_of_a_clone_leaves_the_first_ones_evidence_alone(tmp_path: Path) -> None:
+    with suite(tmp_path) as running:
+        eventually((tmp_path / "up").exists)
+        (tmp_path / "evidence/of-the-first").touch()
+        with suite(tmp_path, heard=True) as second:
+            said = second.communicate(timeout=60)[1]
+        assert "another suite of this clone runs" in said
+        assert (tmp_path / "evidence/of-the-first").exists()
+        running.terminate()

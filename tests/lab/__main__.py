@@ -15,6 +15,7 @@ Ends with 0, and the reason, where this machine cannot run it.
 
 from __future__ import annotations
 
+import fcntl
 import inspect
 import os
 import shutil
@@ -34,7 +35,7 @@ from lab.cache import host_disk
 from lab.connection import LabError
 from lab.images import pack_images
 from lab.installation import WORK_DIR, bring, install_farm, run_steps
-from lab.machine import RUN_DIR, Machine
+from lab.machine import RUN_DIR, Machine, require_ours
 from lab.recipe import ROOT
 from lab.wheel import build_wheel
 
@@ -57,11 +58,13 @@ def main(arguments: list[str]) -> int:
         "--down": down,
         "--list": list_,
     }
-    if missing := guards.missing():
+    verb, *rest = arguments or [""]
+    boots = verb not in verbs or verb == "--up"
+    if missing := guards.missing() or (boots and guards.cramped()):
         say(f"skipped: {missing}")
         return 0
-    verb, *rest = arguments or [""]
     try:
+        require_ours(RUN_DIR)
         if verb not in (*verbs, "--shell"):
             return suite(*arguments)
         return shell() if verb == "--shell" else _called(verbs[verb], verb, rest)
@@ -80,21 +83,42 @@ def _called(do: Callable[..., int], verb: str, words: list[str]) -> int:
 
 
 def suite(*arguments: str) -> int:
-    """Run pytest over the lab's tests, or the files its arguments name; evidence goes to build/lab."""
-    # Ctrl-C is pytest's as well, which brings back what there is and ends its host: it is not to be killed.
-    signal.signal(signal.SIGINT, lambda *_: None)
-    shutil.rmtree(EVIDENCE, ignore_errors=True)
-    EVIDENCE.mkdir(parents=True)
+    """Run pytest over the lab's tests, or the files its arguments name; evidence goes to build/lab.
+
+    One at a time: LabError where another suite of this clone has not ended.
+    """
+    EVIDENCE.parent.mkdir(parents=True, exist_ok=True)
+    with EVIDENCE.with_suffix(".lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LabError(f"another suite of this clone runs, which writes to {EVIDENCE}") from None
+        shutil.rmtree(EVIDENCE, ignore_errors=True)
+        EVIDENCE.mkdir()
+        return _pytest(arguments, lock.fileno())
+
+
+def _pytest(arguments: tuple[str, ...], lock: int) -> int:
+    """Run it to its end, which ends its host. It holds the lock as well, should we be killed."""
     pytest = (sys.executable, "-m", "pytest", "--durations=20", f"--junitxml={EVIDENCE / 'junit.xml'}")
     environment = os.environ | {"BANGER_LAB": str(EVIDENCE)}
     named_files = any(Path(word.partition("::")[0]).exists() for word in arguments)
     words = arguments if named_files else ("tests/lab", *arguments)
-    try:
-        ended = subprocess.run((*pytest, *words), env=environment, check=False, timeout=SUITE_DEADLINE_S)
-    except subprocess.TimeoutExpired:  # pytest is killed by now, and the host has died with it
-        say(f"the suite did not end within {SUITE_DEADLINE_S} s")
-        return 1
-    return ended.returncode
+    # Ctrl-C is pytest's as well, which brings back what there is and ends its host: it is not to be killed.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    with subprocess.Popen((*pytest, *words), env=environment, pass_fds=(lock,)) as running:
+
+        def interrupt(*_: object) -> None:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second Ctrl-C would cut its clean-up short
+            running.send_signal(signal.SIGINT)
+
+        signal.signal(signal.SIGTERM, interrupt)  # which is ours alone
+        try:
+            return running.wait(SUITE_DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            running.kill()  # and the host dies with it
+            say(f"the suite did not end within {SUITE_DEADLINE_S} s")
+            return 1
 
 
 def on(name: str, *arguments: str) -> int:

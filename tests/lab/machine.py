@@ -21,6 +21,7 @@ import os
 import shlex
 import shutil
 import signal
+import stat
 import subprocess
 import time
 from collections.abc import Sequence
@@ -34,6 +35,18 @@ RUN_DIR = Path("/var/tmp/banger-lab")  # short: the path of a Unix socket ends a
 BOOT_DEADLINE_S = 300.0
 _POLL_S = 0.3
 _OLD_BOOT_S = 90.0
+
+
+def require_ours(run_dir: Path) -> None:
+    """Raise LabError where somebody else could put hosts into the directory that they are in, if it is there.
+
+    /var/tmp is everybody's: who had made it first would be sent our commands, and root's writes by a link.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        found = run_dir.lstat()
+        ours = found.st_uid == os.geteuid() and not found.st_mode & 0o077
+        if not (stat.S_ISDIR(found.st_mode) and ours):
+            raise LabError(f"{run_dir} is not a directory of ours that is closed to others: remove it")
 
 
 class Machine:
@@ -52,7 +65,10 @@ class Machine:
         ``images`` is a tar that the host reads as /dev/vdb. Unless ``detached``, the host dies with this
         process, whatever kills that. ``keep`` are descriptors that it holds open.
         """
-        self.directory.mkdir(mode=0o700, parents=True)
+        run_dir = self.directory.parent
+        run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        require_ours(run_dir)
+        self.directory.mkdir(mode=0o700)
         shutil.copy(disk / "id_ed25519", self.directory)
         kind, key, _ = (disk / "host_ed25519.pub").read_text().split()
         (self.directory / "known_hosts").write_text(f"lab {kind} {key}\n")

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from lab import __main__ as tool
-from lab import guards, recipe
-from lab.connection import Connection
+from lab import guards, qemu, recipe
+from lab.connection import Connection, LabError
+from lab.machine import Machine
+
+CRAMPED = guards.cramped
 
 
 @pytest.fixture(autouse=True)
 def able(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(guards, "missing", lambda: None)
+    monkeypatch.setattr(guards, "cramped", lambda: None)
     monkeypatch.setattr(tool, "RUN_DIR", tmp_path / "lab")
 
 
@@ -36,10 +41,57 @@ def test_words_that_are_missing_or_too_many_are_told(
 
 
 def test_a_host_that_was_left_half_made_can_be_forgotten(tmp_path: Path) -> None:
-    (tmp_path / "lab/half").mkdir(parents=True)
+    (tmp_path / "lab").mkdir(mode=0o700)
+    (tmp_path / "lab/half").mkdir()
     Connection(tmp_path / "lab/half").close()
     assert tool.main(["--down", "half"]) == 0
     assert not (tmp_path / "lab/half").exists()
+
+
+def open_to_others(place: Path) -> None:
+    place.mkdir(mode=0o755)
+
+
+def a_link(place: Path) -> None:
+    place.with_name("elsewhere").mkdir(mode=0o700)
+    place.symlink_to("elsewhere")
+
+
+@pytest.mark.parametrize("make", [open_to_others, a_link, Path.touch])
+@pytest.mark.parametrize("words", [["--list"], ["--ssh", "a"], ["--up", "a"], ["-k", "nothing"]])
+def test_a_directory_of_hosts_that_others_may_have_made_is_refused(
+    make: Callable[[Path], None], words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(tmp_path / "lab")
+    assert tool.main(words) == 1
+    assert "is not a directory of ours" in capsys.readouterr().err
+
+
+def test_nor_does_a_host_start_in_it(tmp_path: Path) -> None:
+    open_to_others(tmp_path / "lab")
+    with pytest.raises(LabError, match="not a directory of ours"):
+        Machine(tmp_path / "lab/suite-1").start(tmp_path, images=None, detached=False)
+    assert not list((tmp_path / "lab").iterdir())
+
+
+@pytest.mark.parametrize("mib", [qemu.MEMORY_MIB, qemu.MEMORY_MIB + guards.SPARE_MEMORY_MIB])
+def test_a_machine_without_the_memory_for_a_host_says_so(
+    mib: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "meminfo").write_text(f"MemTotal: 99999999 kB\nMemAvailable: {mib * 1024} kB\n")
+    monkeypatch.setattr(guards, "MEMORY", tmp_path / "meminfo")
+    assert ("of memory are available" in (CRAMPED() or "")) is (mib == qemu.MEMORY_MIB)
+
+
+@pytest.mark.parametrize(
+    ("words", "boots"), [(["--list"], False), (["--down", "a"], False), (["--up", "a"], True)]
+)
+def test_what_boots_no_host_needs_no_room_for_one(
+    words: list[str], boots: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(guards, "cramped", lambda: "too little")
+    assert tool.main(words) == 0
+    assert ("skipped: too little" in capsys.readouterr().err) is boots
 
 
 @pytest.mark.parametrize("file", ["tests/lab/debian.py", "banger/images/initrd.py", "banger/images/apt.py"])
