@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import socket
 import struct
 import sys
@@ -49,6 +50,8 @@ REQUIRED = {
     "vsock": {"guest_cid", "uds_path"},
     "actions": {"action_type"},
 }
+LEVELS = {"off", "trace", "debug", "info", "warn", "warning", "error"}
+ARGUMENTS = ("--id", "--start-time-us", "--start-time-cpu-us", "--parent-cpu-time-us", "--api-sock")
 POST_BOOT = "The requested operation is not supported after starting the microVM."
 PRE_BOOT = "The requested operation is not supported before starting the microVM."
 
@@ -72,6 +75,8 @@ class Firecracker:
         """Return status and answer of one request."""
         if len(body) > MAX_PAYLOAD:
             return 413, {"fault_message": f"Request payload with size {len(body)} is larger than the limit"}
+        if method == "PUT" and not body:
+            return 400, {"fault_message": "Empty PUT request."}
         kind, _, name = path.strip("/").partition("/")
         try:
             if method == "GET":
@@ -107,16 +112,20 @@ class Firecracker:
             raise RefusedError(f"Unable to patch the block device: unknown drive {name}")
 
     def put_logger(self, _name: str, asked: dict[str, Any]) -> None:
-        self.held["log"] = write_nonblock(asked["log_path"])
+        if asked.get("level", "info").lower() not in LEVELS:
+            raise RefusedError("An error occurred when deserializing: Invalid LevelFilter")
+        self.held["log"] = open_nonblock(asked["log_path"])
 
     def put_metrics(self, _name: str, asked: dict[str, Any]) -> None:
         if "metrics" in self.held:
             raise RefusedError("Cannot initialize the metrics system: already initialized.")
-        self.held["metrics"] = write_nonblock(asked["metrics_path"])
+        self.held["metrics"] = open_nonblock(asked["metrics_path"])
 
     def put_machine_config(self, _name: str, asked: dict[str, Any]) -> None:
-        if not 1 <= asked["vcpu_count"] <= 32:
+        if not 1 <= asked["vcpu_count"] <= 32 or (asked.get("smt") and asked["vcpu_count"] % 2 > 0):
             raise RefusedError("The vCPU number is invalid!")
+        if asked["mem_size_mib"] < 1:
+            raise RefusedError("The memory size (MiB) is invalid.")
 
     def put_boot_source(self, _name: str, asked: dict[str, Any]) -> None:
         with Path(asked["kernel_image_path"]).open("rb") as file:
@@ -127,8 +136,9 @@ class Firecracker:
             raise RefusedError("The kernel command line is invalid: string contains too many characters")
 
     def put_drives(self, name: str, asked: dict[str, Any]) -> None:
-        if name != asked["drive_id"]:
-            raise RefusedError("The id from the path does not match the id from the body!")
+        checked_id(name, asked["drive_id"])
+        if asked.get("cache_type", "Unsafe") not in ("Unsafe", "Writeback"):
+            raise RefusedError("An error occurred when deserializing: unknown variant of cache_type")
         if asked["is_root_device"] and any(
             one["is_root_device"] for key, one in self.drives.items() if key != name
         ):
@@ -138,8 +148,7 @@ class Firecracker:
         self.drives[name] = asked
 
     def put_network_interfaces(self, name: str, asked: dict[str, Any]) -> None:
-        if name != asked["iface_id"]:
-            raise RefusedError("The id from the path does not match the id from the body!")
+        checked_id(name, asked["iface_id"])
         self.held["tap"] = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
         request = struct.pack("16sH22x", asked["host_dev_name"].encode(), 0x0002 | 0x1000 | 0x4000)
         fcntl.ioctl(self.held["tap"], 0x400454CA, request)
@@ -166,7 +175,7 @@ class Firecracker:
             os._exit(148)
         if "refuse" in self.script:
             raise RefusedError("Start microvm error: Kvm error: Cannot create a VM")
-        self.held["serial"] = write_nonblock(self.config["serial"]["serial_out_path"])
+        self.held["serial"] = open_nonblock(self.config["serial"]["serial_out_path"])
         self.running = True
         for piece in metrics_line():
             os.write(self.held["metrics"], piece)
@@ -198,9 +207,16 @@ def flood(fd: int, count: int) -> None:
     os.set_blocking(fd, False)
 
 
-def write_nonblock(path: str) -> int:
-    """Open as Firecracker does: a FIFO without a reader is refused (ENXIO)."""
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK)
+def open_nonblock(path: str) -> int:
+    """Open as Firecracker does: it is a reader of its own FIFOs as well, which never end while it lives."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK)
+
+
+def checked_id(in_path: str, in_body: str) -> None:
+    if in_path != in_body:
+        raise RefusedError("The id from the path does not match the id from the body!")
+    if not re.fullmatch(r"[A-Za-z0-9_]{1,64}", in_path):
+        raise RefusedError("API Resource IDs can only contain alphanumeric characters and underscores.")
 
 
 def read_request(line: socket.socket) -> tuple[str, str, bytes] | None:
@@ -211,6 +227,7 @@ def read_request(line: socket.socket) -> tuple[str, str, bytes] | None:
         said += chunk
     head, _, body = said.partition(b"\r\n\r\n")
     first, *fields = head.decode().split("\r\n")
+    assert all(len(one) < 1024 and ":" in one for one in fields), "micro_http refuses the request"
     lengths = [int(field.split(":")[1]) for field in fields if field.lower().startswith("content-length:")]
     while lengths and len(body) < lengths[0]:
         body += line.recv(65536)
@@ -245,8 +262,12 @@ def main(arguments: list[str]) -> None:
     if "--version" in arguments:
         print(f"Firecracker v{VERSION}\n")
         return
-    path = arguments[arguments.index("--api-sock") + 1] if "--api-sock" in arguments else SOCKET
-    serve(path)
+    given = dict(zip(arguments[::2], arguments[1::2], strict=True))
+    if unknown := given.keys() - set(ARGUMENTS):
+        sys.exit(f"Arguments parsing error: Found argument {unknown} which wasn't expected")
+    if not re.fullmatch(r"[A-Za-z0-9-]{1,64}", given.get("--id", "anonymous-instance")):
+        sys.exit("Invalid instance ID")
+    serve(given.get("--api-sock", SOCKET))
 
 
 if __name__ == "__main__":

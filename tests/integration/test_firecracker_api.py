@@ -106,13 +106,10 @@ def test_nothing_is_changed_after_the_start(ask, path):
         ("/boot-source", "kernel"),
         ("/boot-source", "initrd"),
         ("/drives/vda", "vda"),
-        ("/logger", "console"),
     ],
 )
 def test_what_is_not_in_the_jail_is_refused(ask, place, path, missing):
     (place / missing).unlink()
-    if missing == "console":
-        os.mkfifo(place / missing)  # one that nobody reads
     with pytest.raises(OSError, match="No such"):
         ask(path, next(one.body for one in whole() if one.path == path))
 
