@@ -20,7 +20,7 @@ from banger.contracts.errors import ConflictError
 from banger.contracts.guest_filter import base_removal, base_rules, script
 from banger.contracts.names import BRIDGE, TAP_PREFIX, mac_address
 from banger.embedded import host_resolver
-from banger.name_server import gateway
+from banger.name_server import gateway, resolved
 from banger.settings import Settings
 from banger.shell import find_tool, run
 
@@ -35,7 +35,7 @@ def ensure(settings: Settings) -> None:
     _transact(base_rules(settings.network))
     with IPRoute() as ip:
         _ensure_bridge(ip, settings.network)
-    tell = host_resolver.introduce if settings.names else host_resolver.forget
+    tell = host_resolver.introduce if resolved(settings).names else host_resolver.forget
     tell(gateway(settings))
 
 

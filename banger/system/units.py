@@ -109,6 +109,7 @@ def _network(settings: Settings) -> Unit:
         *((("ExecStartPre", f"-+{UDEVADM} settle --timeout=60"),) if UDEVADM.exists() else ()),
         ("ExecStart", command_line((*prepare, "up"))),
         ("ExecStop", command_line((*prepare, "down"))),
+        ("Environment", f"BANGER_NAMES={str(settings.names).lower()}"),  # to tell resolved of, or not
         *_environment(places.NETWORK, secrets=False),
         *_lines(hardening.preparation(writable=(settings.run_dir, udev.UDEV))),
     ]

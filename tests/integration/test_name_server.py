@@ -213,6 +213,16 @@ def test_a_resolver_is_told_to_forget_a_network_without_names(
     assert [line for line in told if len(line.split()) > 2 or line.startswith("revert")] == becomes
 
 
+def test_nor_is_it_told_of_a_name_server_that_is_not_installed(
+    resolvectl: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolvectl.with_suffix(".dns").write_text("172.16.0.1")
+    monkeypatch.setattr("banger.name_server.installed", lambda: False)
+    with private_network():
+        network.ensure(Settings(host="h1"))
+    assert resolvectl.with_suffix(".told").read_text().splitlines()[-1] == "revert bgr0"
+
+
 def test_the_machines_resolver_is_told_of_one_domain_and_is_nobodys_default() -> None:
     assert host_resolver.commands(IPv4Address("172.16.0.1")) == (
         ("dns", "bgr0", "172.16.0.1"),

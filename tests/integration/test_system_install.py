@@ -217,6 +217,16 @@ def test_the_data_of_a_farm_without_systemd_is_taken_over(box: SystemBox) -> Non
     ]
 
 
+def test_names_that_are_switched_off_are_off_in_the_network_too(box: SystemBox) -> None:
+    box.good("system", "install")
+    box.told_systemd()
+    box.shell("echo 'names = false' >> /etc/banger/config.toml")
+    box.good("system", "install")
+    told = box.told_systemd()
+    assert "stop banger-dns.service" in told
+    assert any(line.startswith("restart ") and "banger-network.service" in line for line in told)
+
+
 def test_another_redis_takes_the_place_of_the_farms_own(box: SystemBox) -> None:
     box.good("system", "install")
     box.good("system", "install", "--redis-url", "rediss://10.0.0.9:6379/0")

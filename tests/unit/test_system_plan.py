@@ -127,6 +127,7 @@ def test_the_worker_writes_to_vms_and_not_to_its_keys() -> None:
 def test_the_worker_is_told_what_works_here() -> None:
     found = lines(a_plan(names=False), places.WORKER)
     assert {"Environment=BANGER_DISK_BACKEND=reflink", "Environment=BANGER_NAMES=false"} <= set(found)
+    assert "Environment=BANGER_NAMES=false" in lines(a_plan(names=False), places.NETWORK)
     config = file(a_plan(names=False), "config.toml").text
     assert not any(name in config for name in ("disk_backend", "names"))
 
