@@ -1,5 +1,6 @@
-"""A machine to install on: this one, in a mount namespace, with a copy of /etc and a systemd that listens.
+"""A machine to install on: this one, with a copy of /etc, and a systemd that listens.
 
+It has namespaces of its own, of mounts and of the network: a farm may run here, and have its ports.
 ``useradd`` is real and writes to the copy; ``systemctl`` writes down what it is told and answers as if all
 went well. Programs are run inside with ``nsenter``; what they leave goes with the namespace.
 """
@@ -34,6 +35,7 @@ esac
 """
 
 MAKE = f"""set -e
+ip link set lo up
 mount --make-rprivate /
 copy=$(mktemp -d)
 mount -t tmpfs -o mode=0755 copy $copy
@@ -79,7 +81,7 @@ class SystemBox(NamedTuple):
     def run(self, *argv: str, **environment: str) -> Ended:
         """Run a program inside, with these variables and no others of ours."""
         env = {"PATH": "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"} | environment
-        enter = ("nsenter", "--target", str(self.pid), "--mount", "--wd=/", "--")
+        enter = ("nsenter", "--target", str(self.pid), "--mount", "--net", "--wd=/", "--")
         ended = subprocess.run([*enter, *argv], capture_output=True, text=True, env=env, check=False)
         return Ended(ended.returncode, ended.stdout, ended.stderr)
 
@@ -125,7 +127,10 @@ class SystemBox(NamedTuple):
 def system_box() -> Iterator[SystemBox]:
     """Yield a machine with nothing of banger's on it."""
     holder = subprocess.Popen(
-        ["unshare", "--mount", "sh", "-c", MAKE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ["unshare", "--mount", "--net", "sh", "-c", MAKE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     try:
         assert holder.stdin is not None
