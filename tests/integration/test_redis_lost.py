@@ -13,6 +13,7 @@ from redis.exceptions import BusyLoadingError
 
 from banger.contracts.errors import NotFoundError, UnavailableError
 from banger.contracts.journal import name_key, vm_key
+from banger.contracts.queues import CONTROL, root_queue, work_queue
 from banger.contracts.states import State
 from banger.embedded.paths import farm_paths
 
@@ -20,8 +21,9 @@ pytestmark = pytest.mark.integration
 
 
 def lose_everything(faulty: FaultyFarm) -> None:
-    faulty.box.admin.redis.flushall()
-    eventually(lambda: faulty.box.admin.knows_host(faulty.box.settings.host))
+    host, records = faulty.box.settings.host, faulty.box.admin
+    records.redis.flushall()
+    eventually(lambda: all(map(records.serving, (CONTROL, work_queue(host), root_queue(host)))))
 
 
 def is_being_deleted(faulty: FaultyFarm, vm_id: str) -> bool:
