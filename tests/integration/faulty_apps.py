@@ -13,13 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from banger.contracts import boot
+from banger.contracts import boot, seat
 from banger.contracts.errors import StageFailedError
 from banger.contracts.stages import STAGES
 
 _FAULTS = Path(os.environ["BANGER_TEST_FAULTS"])
 if (_boot := _FAULTS.with_name("boot_id")).exists():
     boot.BOOT_ID = _boot
+    seat.SERVING_TTL_S, seat._ASK_S = 1, 0.2  # the boot before is silent, and nobody is a copy
 _HOLD_S = 30.0
 _DEADLINES = {stage.name: stage.deadline_s for stage in STAGES.values()}
 

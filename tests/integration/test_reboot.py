@@ -94,6 +94,19 @@ def test_a_create_goes_on_when_its_host_is_there_again(
     assert at_rest(farm) == {"dev": (State.RUNNING, 2)}
 
 
+def test_a_command_that_had_begun_is_told_of_and_never_run_again(faulty: FaultyFarm, farm: Farm) -> None:
+    faulty.expect(NOT_WAITING, Fault("exec", "before", "hold"))
+    spec = faulty.box.farm.run_spec("job")
+    submission = faulty.box.farm.submit_run(spec, ["make", "test"], timeout_s=3600)
+    await_stage(submission, faulty.box.farm, "exec")
+    reboot(faulty, NOT_WAITING)
+    assert at_rest(farm) == {}
+    told = [e for e in farm.events.read(submission.vm_id) if e.stage == "exec"]
+    assert [e.kind for e in told] == ["started", "failed"]
+    assert "exec was begun 1 times and never ended" in (told[-1].error or {})["brief"]
+    assert not faulty.box.traces()
+
+
 def begun(farm: Farm, name: str, stage: str, times: int) -> bool:
     told = farm.timeline(name)
     return len([e for e in told if (e.stage, e.kind) == (stage, "started")]) >= times
