@@ -132,7 +132,10 @@ def cgroup(facts: Facts) -> Check:
 def vm_uids(facts: Facts) -> Check:
     """Is a VM's uid that VM's alone?"""
     first, others = facts.vm_uids
-    name, meaning = "VM uids", "each VM has a uid of its own; what else ran under one would be killed with it"
+    name, meaning = (
+        "VM uids",
+        "each VM has a uid of its own; what else has it, or has it for a group, is killed with it",
+    )
     if not others:
         return ok(name, f"free from {first} on", meaning)
     return warn(name, f"from {first} on some belong to {', '.join(others)}", meaning, "Set another uid_base.")

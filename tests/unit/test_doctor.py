@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import json
+import pwd
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -353,11 +355,17 @@ def test_cgroups_of_version_1_will_do_and_what_they_have_less_is_told() -> None:
         ("# nothing\n\nalice:x:1\n", ()),
     ],
 )
-def test_a_range_of_subordinate_uids_that_reaches_the_vms_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: str, found: tuple[str, ...]
+@pytest.mark.parametrize("name", ["subuid", "subgid"])
+def test_a_range_of_subordinate_ids_that_reaches_the_vms_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, lines: str, found: tuple[str, ...]
 ) -> None:
-    subuids = tmp_path / "subuid"
-    monkeypatch.setattr(vm_uids, "SUBUIDS", subuids)
+    monkeypatch.setattr(vm_uids, "RANGES", (tmp_path / "subuid", tmp_path / "subgid"))
     assert vm_uids.taken(300_000, 256) == ()
-    subuids.write_text(lines)
-    assert vm_uids.taken(300_000, 256) == tuple(f"{subuids}{who}" for who in found)
+    (tmp_path / name).write_text(lines)
+    assert vm_uids.taken(300_000, 256) == tuple(f"{tmp_path / name}{who}" for who in found)
+
+
+def test_users_and_groups_of_the_vms_uids_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vm_uids, "RANGES", ())
+    eve, staff = pwd.getpwuid(0), grp.getgrgid(0)
+    assert vm_uids.taken(0, 1) == (f"user {eve.pw_name}", f"group {staff.gr_name}")
