@@ -11,6 +11,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from lab.farm import create, wait_for_workers
 from lab.images import pack_images
 from lab.installation import bring, install_farm, run_steps
 from lab.machine import RUN_DIR, Machine
+from lab.scenarios import Played, play_snapshots
 from lab.traces import Traces, traces_of
 from lab.wheel import build_wheel
 
@@ -91,8 +93,17 @@ def before_farm(fresh_lab: Machine) -> Traces:
 
 
 @pytest.fixture(scope="session")
-def lab(fresh_lab: Machine, before_farm: Traces) -> Machine:
+def snapshots(fresh_lab: Machine, before_farm: Traces) -> Iterator[Future[Played]]:
+    """What the scenarios of snapshots saw, once they have been played: beside whatever goes on meanwhile."""
+    with ThreadPoolExecutor(1) as beside:
+        yield beside.submit(play_snapshots, fresh_lab)
+
+
+@pytest.fixture(scope="session")
+def lab(request: pytest.FixtureRequest, fresh_lab: Machine, before_farm: Traces) -> Machine:
     """The host with a farm that is ready; see ``lab.machine.Machine`` for what can be done with it."""
+    if any("snapshots" in getattr(item, "fixturenames", ()) for item in request.session.items):
+        request.getfixturevalue("snapshots")  # they need no farm: the host's other CPU has time for them
     with _phase("images and farm"):
         if not os.environ.get(ON):
             install_farm(fresh_lab)

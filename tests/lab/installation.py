@@ -8,6 +8,7 @@ from lab.machine import Machine
 from lab.steps import blocks
 
 WORK_DIR = "/root/install"  # where the administrator has what was brought: a wheel, and the tar of the images
+PYTHON = "/opt/banger/bin/python"
 _DEADLINE_S = 400.0
 
 

@@ -43,7 +43,7 @@ seen() {{
         echo "$(grep NSpid /proc/$pid/status | wc -w) $(ls -m --width=0 /proc/$pid/root)"
     done 2>/dev/null | sort --reverse
 }}
-BANGER_READY_TIMEOUT_S=45 banger vm create {VM} --vmm firecracker --quiet 2>/tmp/said &
+BANGER_READY_TIMEOUT_S=15 banger vm create {VM} --vmm firecracker --quiet 2>/tmp/said &
 for second in $(seq 120); do
     found=$(seen || true)
     [[ $found == "3 "*vda*$'\\n'"2 "*keeper* ]] && break

@@ -36,4 +36,5 @@ def test_the_document_ends_with_a_doctor_that_is_content(lab: Machine) -> None:
     assert checks["accelerator"]["status"] == "ok", checks["accelerator"]
     assert "kvm" in checks["accelerator"]["found"]
     assert "dm-snapshot" in checks["disk backend"]["found"]
+    assert checks["names"]["found"].startswith("in guests and here")
     assert not [check for check in checks.values() if check["status"] == "fail"]

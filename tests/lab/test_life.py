@@ -63,14 +63,6 @@ def test_a_commands_end_is_exec_s_own(lab: Machine, dev) -> None:
     assert (ended.code, ended.out.strip(), ended.err.strip()) == (42, "out", "err")
 
 
-def test_stop_and_start_keep_what_the_guest_changed(lab: Machine, dev) -> None:
-    guest(lab, NAME, "echo kept > /etc/kept; sync")
-    lab.run(f"banger vm stop {NAME}", user=OWNER, deadline_s=CALL_S)
-    assert lab.run("dmsetup ls | grep -c banger- || true").strip() == "0"
-    lab.run(f"banger vm start {NAME}", user=OWNER, deadline_s=CALL_S)
-    assert guest(lab, NAME, "cat /etc/kept").strip() == "kept"
-
-
 def test_a_deleted_vm_leaves_nothing(lab: Machine, dev) -> None:
     delete(lab, NAME)
     left = lab.run(

@@ -48,8 +48,11 @@ def host(lab: Machine) -> Iterator[Machine]:
     """The host with a server outside, a guest that may go there, ``outgoing``, and one that may not."""
     try:
         lab.run(OUTSIDE, deadline_s=_LONG_S)
-        lab.run("banger vm create outgoing --image micro --nat --quiet", deadline_s=_BOOT_S)
-        lab.run("banger vm create homely --image micro --quiet", deadline_s=_BOOT_S)
+        lab.run(
+            "banger vm create outgoing --image micro --nat --quiet &\n"
+            "banger vm create homely --image micro --quiet\nwait $!",
+            deadline_s=_BOOT_S,
+        )
         yield lab
     finally:
         lab.try_run("banger vm delete outgoing homely", deadline_s=_LONG_S)
@@ -109,14 +112,6 @@ def test_the_hosts_resolver_asks_the_farms_for_vm_alone(host: Machine) -> None:
     assert GATEWAY in host.run("resolvectl dns bgr0")
     assert "~vm" in host.run("resolvectl domain bgr0")
     assert "no" in host.run("resolvectl default-route bgr0")
-
-
-def test_doctor_finds_names_whole(host: Machine) -> None:
-    checks = {one["name"]: one for one in host.json("banger doctor --json || true", deadline_s=_LONG_S)}
-    assert (checks["names"]["status"], checks["names"]["found"]) == (
-        "ok",
-        f"in guests and here, by {GATEWAY}",
-    )
 
 
 @pytest.mark.parametrize("unit", ["banger-dns", "systemd-resolved"])

@@ -11,13 +11,13 @@ from banger.contracts.names import unit_name
 from banger.contracts.vmm_limits import limits
 from lab.connection import LabError
 from lab.farm import create, delete, guest, wait_for_workers
+from lab.installation import PYTHON
 from lab.machine import Machine
 from lab.recipe import OWNER
 
 pytestmark = pytest.mark.lab
 
 NAME = "in-a-unit"
-PYTHON = "/opt/banger/bin/python"
 JOB_S = 300.0
 NOTICED_S = 240
 
