@@ -165,6 +165,26 @@ def calls(
     return _ending(steps, pipeline.after, release=pipeline.after is State.GONE)
 
 
+def bare_calls(pipeline: Pipeline, record: Record, job: Job) -> list[StageCall]:
+    """Return a job's calls without what they ask for: who reports of a step needs no more.
+
+    For a job whose requests cannot be made (see ``calls``).
+    """
+    return [
+        _call(
+            f"{number:02d}",
+            row.stage,
+            "undo" if row.use == "undo" else "do",
+            StageRequest(vm_id=record.id, generation=record.generation),
+            record,
+            job,
+            fails_to=pipeline.fails_to(row),
+        )
+        for number, row in enumerate(pipeline.rows)
+        if row != ("do", "reserve")
+    ]
+
+
 def wanted(stage: str, job: Job) -> bool:
     """Tell whether a job has something for a stage to do: files that were left, uploaded, or wanted."""
     match stage:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from banger.contracts.errors import BangerError, UnavailableError
+from banger.contracts.errors import BangerError, UnavailableError, as_banger_error
+from banger.contracts.journal import Verdict
 from banger.pipelines import PIPELINES
-from banger.planning import calls
+from banger.planning import bare_calls, calls
 from workers.decisions import is_older
 from workers.intents import recall, remember
 from workers.reboot import to_do_again
@@ -44,7 +45,12 @@ def run(farmhand: Farmhand, order: Order) -> None:
     if job is None or job.state != "running":
         return  # an old message: the job is unwinding or over
     host = farmhand.host
-    steps = calls(pipeline, record, job, host.network, host.uid_base, names=host.names)
+    try:
+        steps = calls(pipeline, record, job, host.network, host.uid_base, names=host.names)
+    except Exception as error:  # of an order that should have been refused, or of a record of another version
+        log.exception("VM %s: %s (job %s) cannot be planned", vm_id, pipeline.name, job_id)
+        _fail(farmhand, job.left_of(bare_calls(pipeline, record, job))[0], as_banger_error(error))
+        return
     if is_older(record, job, recall(host.paths, vm_id), (steps[-1].step,)):
         return  # Redis was restored from an older copy: reconcile sees to the VM, and this job ended long ago
     left = job.left_of(steps)
@@ -53,6 +59,14 @@ def run(farmhand: Farmhand, order: Order) -> None:
     if left:
         farmhand.names.follow(record)
         farmhand.dispatch(left)
+
+
+def _fail(farmhand: Farmhand, call: StageCall, error: BangerError) -> None:
+    """Have a job fail at a step that nobody can be asked for: it would be rung for ever, and keep its VM."""
+    journal = farmhand.journal
+    claim = journal.claim(call, journal.new_token())
+    if claim.verdict is Verdict.GO and journal.failed(call, claim.token, 0.0, error) and not call.fails_to:
+        farmhand.ring_unwind(call.job)
 
 
 def makes_files(call: StageCall) -> bool:

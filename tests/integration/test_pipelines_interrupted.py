@@ -26,13 +26,14 @@ from banger.contracts.errors import (
     NotFoundError,
     StageFailedError,
 )
+from banger.contracts.names import new_id
 from banger.contracts.queues import BEGIN, work_queue
 from banger.contracts.states import State
 from banger.embedded.account import worker_account
 from banger.events import Event
 from banger.farm import Farm
 from banger.images.catalogue import Catalogue
-from banger.pipelines import START
+from banger.pipelines import RESTART, START, STOP, Pipeline
 
 pytestmark = pytest.mark.integration
 
@@ -138,6 +139,23 @@ def test_a_message_that_comes_three_times_acts_once(faulty: FaultyFarm) -> None:
     assert submission.wait().state == State.STOPPED
     finished = [e.stage for e in farm.timeline("dev") if e.kind == "finished"]
     assert finished == ["reserve", "admit", "overlay", "work_disk"]
+
+
+@pytest.mark.parametrize("pipeline", [STOP, RESTART], ids=lambda pipeline: pipeline.name)
+def test_a_job_that_asks_what_no_stage_takes_fails_and_lets_go_of_its_vm(
+    faulty: FaultyFarm, pipeline: Pipeline
+) -> None:
+    farm = faulty.box.farm
+    faulty.expect(NOT_WAITING)
+    record = farm.create("dev")
+    job = new_id()
+    faulty.box.admin.begin(record.id, job, pipeline, {"timeout_s": 10**6})  # as an order that was let through
+    order = {"vm": record.id, "job": job, "pipeline": pipeline.name, "params": {}}
+    farm._send(BEGIN, work_queue(faulty.box.settings.host), order)
+    eventually(lambda: farm.records.find("dev").state == State.ERROR, 30)
+    assert (farm.records.find("dev").error or {})["stage"] == "guest_shutdown"
+    farm.delete("dev")
+    assert not faulty.box.traces()
 
 
 def test_a_guest_that_hangs_is_killed_when_its_time_to_stop_is_over(faulty: FaultyFarm) -> None:
