@@ -15,6 +15,7 @@ from banger.shell import find_tool, run
 
 UDEV = Path("/run/udev")
 _DEADLINE_S = 20.0
+_ID = "[0-9a-f]" * 12  # and no more: banger--vg-root is the disk of a Debian host that is called banger
 
 
 def ensure(settings: Settings) -> None:
@@ -39,7 +40,7 @@ def rules(paths: HostPaths) -> str:
     files = f"{paths.state.resolve()}/*"
     unread = 'ENV{UDEV_DISABLE_PERSISTENT_STORAGE_RULES_FLAG}="1", ENV{SYSTEMD_READY}="0"'
     return (
-        f'SUBSYSTEM=="block", KERNEL=="dm-*", ENV{{DM_NAME}}=="{dm_name("*")}", {blind}\n'
+        f'SUBSYSTEM=="block", KERNEL=="dm-*", ENV{{DM_NAME}}=="{dm_name(_ID)}", {blind}\n'
         f'SUBSYSTEM=="block", KERNEL=="loop*", ATTR{{loop/backing_file}}=="{files}", {unread}\n'
     )
 
