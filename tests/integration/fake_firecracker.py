@@ -8,6 +8,7 @@ Run as a program, ``--version`` or ``--api-sock PATH``; the stand-in jailer call
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -21,6 +22,7 @@ from typing import Any
 VERSION = "1.16.1"
 MAX_PAYLOAD = 51200
 SOCKET = "/run/firecracker.socket"
+KVM_GET_API_VERSION = 0xAE00
 
 FIELDS = {
     "logger": {"log_path", "level", "show_level", "show_log_origin", "module"},
@@ -175,6 +177,7 @@ class Firecracker:
             os._exit(148)
         if "refuse" in self.script:
             raise RefusedError("Start microvm error: Kvm error: Cannot create a VM")
+        self.held["kvm"] = open_kvm()
         self.held["serial"] = open_nonblock(self.config["serial"]["serial_out_path"])
         self.running = True
         for piece in metrics_line():
@@ -210,6 +213,19 @@ def flood(fd: int, count: int) -> None:
 def open_nonblock(path: str) -> int:
     """Open as Firecracker does: it is a reader of its own FIFOs as well, which never end while it lives."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK)
+
+
+def open_kvm() -> int | None:
+    """Open KVM, which its jail, owner and cgroup must allow; a host that has none is what tests may lack."""
+    try:
+        kvm = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+            return None
+        raise RefusedError(f"Kvm error: Error creating KVM object: {error.strerror}") from error
+    if fcntl.ioctl(kvm, KVM_GET_API_VERSION, 0) != 12:
+        raise RefusedError("Kvm error: The host kernel reports an invalid KVM API version")
+    return kvm
 
 
 def checked_id(in_path: str, in_body: str) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import fcntl  # noqa: F401  (what the jailed program imports is loaded while it can be found)
+import errno  # noqa: F401  (what the jailed program imports is loaded while it can be found)
+import fcntl  # noqa: F401
 import json  # noqa: F401
 import os
 import re

@@ -26,6 +26,7 @@ from vmm_host import (
     with_tap,
 )
 
+from banger.contracts import accelerator
 from banger.contracts.errors import StageFailedError
 from banger.contracts.requests import KillRequest
 from root_worker.host import RootHost
@@ -386,8 +387,9 @@ def test_without_kvm_qemu_runs_the_vm(host):
     assert launch._choose_vmm(request(), emulated, "tcg") == "qemu"
 
 
-def test_it_has_opened_the_vms_tap_and_disks(host):
+def test_it_has_opened_kvm_and_the_vms_tap_and_disks(host):
     launch.do(request(), host)
-    assert {"/dev/net/tun", "/vda", "/vdb"} <= set(open_files(pids()[0]))
+    opened = {"/dev/net/tun", "/vda", "/vdb"} | ({"/dev/kvm"} if accelerator.KVM.exists() else set())
+    assert opened <= set(open_files(pids()[0]))
     with pytest.raises(OSError, match="busy"):
         open_tap(VM)
