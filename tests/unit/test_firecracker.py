@@ -84,6 +84,10 @@ def test_a_guest_restarts_by_the_keyboard_controller_which_ends_firecracker():
     assert {"reboot=k", "panic=1", "console=ttyS0"} <= set(words)
 
 
+def test_a_guest_is_told_of_its_keyboards_interrupt_by_acpi():
+    assert "i8042.nopnp" not in body("/boot-source")["boot_args"].split()
+
+
 @pytest.mark.parametrize(
     "word", ["root=/dev/vdb", "ro", "rw", "pci=off", "virtio_mmio.device=4K@0xd0000000:5"]
 )
