@@ -61,6 +61,17 @@ def test_another_uids_processes_are_none_of_ours():
     assert os.getpid() not in alive(US + 1)
 
 
+def test_what_makes_a_vms_jail_is_found_by_its_group_and_is_no_vmm_and_no_keeper(start):
+    if US != 0:
+        pytest.skip("needs root")
+    uid = 300_007
+    pid = start(f"import os, time; os.setgroups([5, {uid}]); print(flush=True); time.sleep(60)")
+    with processes.held(uid) as found:
+        assert [(one.pid, one.is_vmm, one.is_keeper) for one in found] == [(pid, False, False)]
+    processes.end(uid, "KILL")
+    assert alive(uid) == {}
+
+
 def test_a_vm_without_a_slot_has_none():
     assert alive(None) == {}
 
