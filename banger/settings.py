@@ -107,6 +107,14 @@ class Settings(BaseSettings):
             raise ValueError("must have a prefix from /16 to /29")
         return network
 
+    @field_validator("state_dir", "run_dir")
+    @classmethod
+    def _directory_is_read_alike_by_all(cls, directory: Path) -> Path:
+        """Refuse what systemd, udev or Redis would take for two words, or for something of their own."""
+        if not re.fullmatch(r"[A-Za-z0-9/._+-]+", str(directory)):
+            raise ValueError("may have letters, digits and . _ + - in its names alone")
+        return directory
+
     @field_validator("firecracker", "jailer")
     @classmethod
     def _program_is_found_from_anywhere(cls, program: Path) -> Path:

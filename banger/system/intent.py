@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pwd
-import re
 from typing import NamedTuple
 
 from banger import disk_backend, name_server
@@ -18,8 +17,6 @@ from banger.settings import SYSTEM_FILE, Settings, sources
 from banger.system import code, manifest, systemd
 from banger.system.plan import InstallPlan
 from banger.system.planning import HOST_SETTINGS, install_plan
-
-_PLAIN = re.compile(r"[A-Za-z0-9/._+-]+")
 
 
 class Intent(NamedTuple):
@@ -75,11 +72,6 @@ def _require_usable(settings: Settings) -> None:
     for name, path in paths.items():
         if not path.is_absolute() or ".." in path.parts:
             raise InvalidInputError(f"{name} must be an absolute path: {path}")
-        if not _PLAIN.fullmatch(str(path)):
-            raise InvalidInputError(
-                f"{name} may have letters, digits and . _ + - in its names alone: {path}",
-                details="systemd, udev and Redis would take what else it has for something of theirs",
-            )
         if hidden := next((place for place in code.HIDDEN if path.is_relative_to(place)), None):
             raise InvalidInputError(
                 f"{name} cannot lie in {hidden}: {path}", details="the services have another one, or none"

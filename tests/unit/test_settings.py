@@ -25,6 +25,8 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (b'vcpus = "many"', "vcpus: should be a valid integer"),
         (b"vcpus = 0", "vcpus: should be greater than or equal to 1"),
         (b'jailer = "bin/jailer"', "jailer: must be an absolute path"),
+        (b'state_dir = "/srv/my vms"', "state_dir: may have letters"),
+        (b'run_dir = "/srv/[x]"', "run_dir: may have letters"),
         (b"vcpus = ", "is not valid TOML"),
         (b"\xff\xfe", "is not valid TOML"),
     ],
