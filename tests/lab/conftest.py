@@ -93,22 +93,29 @@ def before_farm(fresh_lab: Machine) -> Traces:
 
 
 @pytest.fixture(scope="session")
-def snapshots(fresh_lab: Machine, before_farm: Traces) -> Iterator[Future[Played]]:
-    """What the scenarios of snapshots saw, once they have been played: beside whatever goes on meanwhile."""
-    with ThreadPoolExecutor(1) as beside:
-        yield beside.submit(play_snapshots, fresh_lab)
+def installed(fresh_lab: Machine, before_farm: Traces) -> Machine:
+    """The host with a farm, whose services start."""
+    if not os.environ.get(ON):
+        with _phase("images and farm"):
+            install_farm(fresh_lab)
+    return fresh_lab
 
 
 @pytest.fixture(scope="session")
-def lab(request: pytest.FixtureRequest, fresh_lab: Machine, before_farm: Traces) -> Machine:
+def snapshots(installed: Machine) -> Iterator[Future[Played]]:
+    """What the scenarios of snapshots saw, once they have been played: beside whatever goes on meanwhile."""
+    with ThreadPoolExecutor(1) as beside:
+        yield beside.submit(play_snapshots, installed)
+
+
+@pytest.fixture(scope="session")
+def lab(request: pytest.FixtureRequest, installed: Machine) -> Machine:
     """The host with a farm that is ready; see ``lab.machine.Machine`` for what can be done with it."""
     if any("snapshots" in getattr(item, "fixturenames", ()) for item in request.session.items):
-        request.getfixturevalue("snapshots")  # they need no farm: the host's other CPU has time for them
-    with _phase("images and farm"):
-        if not os.environ.get(ON):
-            install_farm(fresh_lab)
-        wait_for_workers(fresh_lab)
-    return fresh_lab
+        request.getfixturevalue("snapshots")  # they need no worker: the host's other CPU has time for them
+    with _phase("services that start"):
+        wait_for_workers(installed)
+    return installed
 
 
 @pytest.fixture(scope="session")

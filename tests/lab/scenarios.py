@@ -1,4 +1,4 @@
-"""Scenarios of root's snapshots, which one process plays in the lab's host: they need no farm."""
+"""Scenarios of root's snapshots, which one process plays in the lab's host: they need no worker."""
 
 from __future__ import annotations
 

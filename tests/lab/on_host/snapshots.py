@@ -354,11 +354,11 @@ def kills() -> dict[str, Any]:
 
 
 SCENARIOS = {
+    "without-module": without_module,  # the first: it cannot be taken away once a farm's VM uses it
     "ten": ten,
     "keeps": keeps,
     "fills": fills,
     "host-disk-is-full": host_disk_is_full,
-    "without-module": without_module,
     "kills": kills,
 }
 
