@@ -27,6 +27,7 @@ from root_worker.host import RootHost
 SIGNAL_DEADLINE_S = 5.0
 DEATH_DEADLINE_S = 5.0
 LAST_WORDS_S = 1.0
+_LOOKS = 20
 
 
 class Process(NamedTuple):
@@ -45,11 +46,12 @@ class Process(NamedTuple):
 def held(uid: int | None) -> Iterator[list[Process]]:
     """Yield what lives under the uid (None: nothing). A zombie is dead, unless threads of it live on.
 
-    Looks until nothing is new: what it did not come to see may have forked before it ended.
+    Looks until nothing is new, as what it did not come to see may have forked before it ended; some times at
+    most, for others' processes may come as fast as it looks.
     """
     with contextlib.ExitStack() as stack:
-        found, seen = list[Process](), set[int]()
-        while new := set(_pids()) - seen:
+        found, seen, looks = list[Process](), set[int](), 0
+        while (looks := looks + 1) <= _LOOKS and (new := set(_pids()) - seen):
             seen |= new
             for pid in sorted(new):
                 with contextlib.suppress(ProcessLookupError):
@@ -148,9 +150,9 @@ def _is_first(status: bytes) -> bool:
 
 
 def _is_of(status: bytes, uid: int | None) -> bool:
-    """Tell whether a process runs as the uid, or has it for a group."""
-    groups = status.partition(b"\nGroups:")[2].partition(b"\n")[0]
-    return _uid(status) == uid or str(uid).encode() in groups.split()
+    """Tell whether a process runs as the uid, or is root's and has it for a group, by a whole line."""
+    groups, end, _ = status.partition(b"\nGroups:")[2].partition(b"\n")
+    return _uid(status) == uid or (_uid(status) == 0 and bool(end) and str(uid).encode() in groups.split())
 
 
 def _uid(status: bytes) -> int:

@@ -109,3 +109,29 @@ def test_a_pid_that_became_a_strangers_while_we_looked_is_left_alone(monkeypatch
     monkeypatch.setattr(processes, "_status", changing)
     assert alive(300_007) == {}
     assert asked.count(os.getpid()) == 2
+
+
+def test_a_strangers_group_is_not_a_vms_nor_is_one_that_is_cut_short(monkeypatch):
+    def with_groups(uid: int, groups: str) -> bytes:
+        return f"Name:\tx\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\nGroups:\t{groups}".encode()
+
+    monkeypatch.setattr(processes, "_pids", lambda: [os.getpid()])
+    for status, found in (
+        (with_groups(0, "300007 \n"), True),
+        (with_groups(1000, "300007 \n"), False),
+        (with_groups(0, "4 300007"), False),  # as of 30000721, where the line goes on
+    ):
+        monkeypatch.setattr(processes, "_status", lambda _, status=status: status)
+        assert (os.getpid() in alive(300_007)) == found
+
+
+@pytest.mark.timeout(20)
+def test_processes_that_come_as_fast_as_it_looks_do_not_hold_it(monkeypatch):
+    looks: list[int] = []
+
+    def always_another() -> list[int]:
+        looks.append(5_000_000 + len(looks))  # above what any kernel gives
+        return looks[-1:]
+
+    monkeypatch.setattr(processes, "_pids", always_another)
+    assert alive() == {}
