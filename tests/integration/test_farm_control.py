@@ -300,6 +300,8 @@ def test_in_the_foreground_it_runs_until_interrupted(make_settings):
     code += "control.up(load(), foreground=True)"
     with subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE) as farm:
         eventually(lambda: control.status(settings).ready)
+        # Those that a farm can do without may be on their way yet.
+        eventually(lambda: all(one.state == "running" for one in control.status(settings).services))
         assert control.status(settings).pid == farm.pid
         farm.send_signal(signal.SIGINT)
         assert farm.wait(control.DOWN_DEADLINE_S) == 0
