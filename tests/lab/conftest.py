@@ -19,18 +19,20 @@ import pytest
 
 from lab.cache import host_disk
 from lab.evidence import collect
-from lab.farm import create, wait_for_workers
+from lab.farm import CALL_S, create, wait_for_workers
 from lab.images import pack_images
 from lab.installation import bring, install_farm, run_steps
 from lab.machine import RUN_DIR, Machine
+from lab.recipe import OWNER
 from lab.scenarios import Played, play_snapshots
 from lab.traces import Traces, traces_of
+from lab.two_vms import live_two_vms
 from lab.wheel import build_wheel
 
 # Where what is brought back goes. scripts/lab sets it: a plain pytest boots no host.
 ASKED = "BANGER_LAB"
 ON = "BANGER_LAB_ON"  # a host that `scripts/lab --up` has booted, with a farm: used as it is, and left so
-FIRST = ("test_installed.py", "test_life.py")
+FIRST = ("test_installed.py", "test_life.py", "test_network.py")
 LAST = ("test_services.py", "test_reboot.py", "test_uninstall.py")
 TEST_DEADLINE_S = 900  # of a test alone: what the host is made and installed by has deadlines of its own
 
@@ -73,11 +75,12 @@ def fresh_lab(say: Callable[[str], None], tmp_path_factory: pytest.TempPathFacto
         pack_images(images, "micro")
     machine = Machine(RUN_DIR / f"suite-{os.getpid()}")
     try:
-        with _phase("boot to SSH"):
+        with _phase("wheel, and boot to SSH"), ThreadPoolExecutor(1) as meanwhile:
+            wheel = meanwhile.submit(build_wheel, tmp_path_factory.mktemp("wheel"))
             RUN_DIR.mkdir(mode=0o700, exist_ok=True)
             machine.start(disk, images=images, detached=False)
-        with _phase("wheel, packages and code"):
-            bring(machine, build_wheel(tmp_path_factory.mktemp("wheel")))
+        with _phase("packages and code"):
+            bring(machine, wheel.result())
             run_steps(machine, "Packages", "The code")
         yield machine
     finally:
@@ -102,25 +105,49 @@ def installed(fresh_lab: Machine, before_farm: Traces) -> Machine:
 
 
 @pytest.fixture(scope="session")
-def snapshots(installed: Machine) -> Iterator[Future[Played]]:
-    """What the scenarios of snapshots saw, once they have been played: beside whatever goes on meanwhile."""
-    with ThreadPoolExecutor(1) as beside:
-        yield beside.submit(play_snapshots, installed)
+def beside() -> Iterator[ThreadPoolExecutor]:
+    """One after the other, what goes on beside the tests: the host has a CPU for it."""
+    with ThreadPoolExecutor(1) as executor:
+        yield executor
 
 
 @pytest.fixture(scope="session")
-def lab(request: pytest.FixtureRequest, installed: Machine) -> Machine:
+def snapshots(installed: Machine, beside: ThreadPoolExecutor) -> Future[Played]:
+    """What the scenarios of snapshots saw, once they have been played. They need no worker."""
+    return beside.submit(play_snapshots, installed)
+
+
+@pytest.fixture(scope="session")
+def two_vms(lab: Machine, beside: ThreadPoolExecutor) -> Future[Played]:
+    """What was seen of two VMs that use their disks, once they are gone."""
+    return beside.submit(live_two_vms, lab)
+
+
+@pytest.fixture(scope="session")
+def lab(installed: Machine) -> Machine:
     """The host with a farm that is ready; see ``lab.machine.Machine`` for what can be done with it."""
-    if any("snapshots" in getattr(item, "fixturenames", ()) for item in request.session.items):
-        request.getfixturevalue("snapshots")  # they need no worker: the host's other CPU has time for them
     with _phase("services that start"):
         wait_for_workers(installed)
     return installed
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _begin_what_goes_on_beside(request: pytest.FixtureRequest) -> None:
+    """Begin it with the first of the lab's tests, as far as tests will ask for it."""
+    wanted = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    if os.environ.get(ASKED):
+        for name in ("snapshots", "lab", "two_vms"):
+            if name in wanted:
+                request.getfixturevalue(name)
+
+
 @pytest.fixture(scope="session")
 def steady(lab: Machine) -> dict[str, Any]:
-    """The record of a VM that runs through restarts and reboot, until the farm is uninstalled."""
+    """The record of a VM that runs through restarts and reboot, until the farm is uninstalled.
+
+    With it boots one, ``down``, that is not to be there after the reboot.
+    """
+    lab.run("banger vm create down --image micro --memory 128MiB --no-wait", user=OWNER, deadline_s=CALL_S)
     return create(lab, "steady", "--autostart")
 
 

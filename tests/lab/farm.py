@@ -38,6 +38,16 @@ def create(machine: Machine, name: str, *options: str, deadline_s: float = CALL_
     return record
 
 
+def wait_until_running(machine: Machine, name: str, deadline_s: float = CALL_S) -> dict[str, Any]:
+    """Wait until a VM that was created without waiting runs, and return its record."""
+    deadline = time.monotonic() + deadline_s
+    while (record := records(machine)[name])["state"] != "running":
+        if record["state"] != "creating" or time.monotonic() > deadline:
+            raise LabError(f"{name} is {record['state']}: {record['error']}")
+        time.sleep(_POLL_S)
+    return record
+
+
 def guest(machine: Machine, name: str, script: str, *, deadline_s: float = CALL_S) -> str:
     """Run a shell script in a guest as the farm's owner, and return its stdout."""
     return machine.run(f"banger vm ssh {name}", stdin=script.encode(), deadline_s=deadline_s, user=OWNER)

@@ -24,9 +24,14 @@ def install_farm(machine: Machine) -> None:
     run_steps(machine, "The farm")
 
 
-def run_steps(machine: Machine, *headings: str, user: str = "root") -> None:
-    """Run all commands beneath headings of the document, each block in a shell of its own."""
+def run_steps(machine: Machine, *headings: str, user: str = "root") -> str:
+    """Run all commands beneath headings of the document, each block in a shell of its own.
+
+    Returns what they print.
+    """
     place = f"cd {WORK_DIR}\n" if user == "root" else ""
-    for heading in headings:
-        for block in blocks(heading):
-            machine.run(place + block, deadline_s=_DEADLINE_S, user=user)
+    return "".join(
+        machine.run(place + block, deadline_s=_DEADLINE_S, user=user)
+        for heading in headings
+        for block in blocks(heading)
+    )

@@ -29,7 +29,7 @@ from root_worker.stages import launch
 from root_worker.vmm import processes, units
 from root_worker.vmm.jail import locked
 
-STILL = 20  # looks, a tenth of a second apart
+STILL = 12  # looks, a tenth of a second apart, and each takes longer than that
 VM, SLOT = "0badc0ffee00", 7
 UNIT = unit_name(VM)
 

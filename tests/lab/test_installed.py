@@ -31,10 +31,8 @@ def test_units_are_as_confined_as_promised(lab: Machine) -> None:
 
 
 def test_the_document_ends_with_a_doctor_that_is_content(lab: Machine) -> None:
-    run_steps(lab, "See that it is well")
-    checks = {check["name"]: check for check in lab.json("banger doctor --json", deadline_s=CALL_S)}
-    assert checks["accelerator"]["status"] == "ok", checks["accelerator"]
-    assert "kvm" in checks["accelerator"]["found"]
-    assert "dm-snapshot" in checks["disk backend"]["found"]
-    assert checks["names"]["found"].startswith("in guests and here")
-    assert not [check for check in checks.values() if check["status"] == "fail"]
+    said = run_steps(lab, "See that it is well")
+    assert re.search(r"^ok +accelerator +kvm\b", said, re.MULTILINE), said
+    assert re.search(r"^ok +disk backend +dm-snapshot\b", said, re.MULTILINE), said
+    assert re.search(r"^ok +names +in guests\b", said, re.MULTILINE), said
+    assert not re.search(r"^fail ", said, re.MULTILINE), said

@@ -40,7 +40,7 @@ ip link del uplink 2>/dev/null || true
 rm -rf /run/outside
 """
 # busybox' wget needs name services that a static one lacks; what it would send is one line.
-ASK = f"printf 'GET /hello HTTP/1.0\\r\\n\\r\\n' | timeout 20 nc -w 15 {SERVER} 8000"
+ASK = "printf 'GET /hello HTTP/1.0\\r\\n\\r\\n' | timeout {0} nc -w {0} " + f"{SERVER} 8000"
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def found(host: Machine, name: str) -> str:
 def test_a_guest_with_nat_reaches_a_server_outside_and_is_seen_as_its_host(
     host: Machine, addresses: dict[str, str]
 ) -> None:
-    assert GREETING in in_guest(host, "outgoing", ASK)
+    assert GREETING in in_guest(host, "outgoing", ASK.format(20))
     seen = host.run("journalctl --unit=outside --output=cat")
     assert HOST_OUTSIDE in seen
     assert addresses["outgoing"] not in seen
@@ -90,7 +90,7 @@ def test_a_guest_with_nat_reaches_a_server_outside_and_is_seen_as_its_host(
 
 def test_a_guest_without_nat_reaches_its_gateway_and_nothing_outside(host: Machine) -> None:
     pings = "".join(f"ping -c 1 -W 5 {address}; " for address in (GATEWAY, SERVER))
-    said = in_guest(host, "homely", f"{pings}{ASK}")
+    said = in_guest(host, "homely", f"{pings}{ASK.format(5)}")
     assert (said.count("1 packets received"), said.count("0 packets received")) == (1, 1)
     assert GREETING not in said
 

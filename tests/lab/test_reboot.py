@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from lab.farm import CALL_S, create, guest, records, wait_for_workers
+from lab.farm import CALL_S, guest, records, wait_for_workers, wait_until_running
 from lab.machine import Machine
 
 pytestmark = pytest.mark.lab
@@ -18,7 +18,7 @@ LOOKED_AFTER_S = 240.0
 @pytest.fixture(scope="module")
 def rebooted(lab: Machine, steady):
     """The records of two VMs that ran when the host went down; only the steady one is to be back."""
-    made = {"steady": steady, "down": create(lab, "down")}
+    made = {"steady": steady, "down": wait_until_running(lab, "down")}
     guest(lab, "steady", "echo kept > /etc/kept; sync")
     lab.reboot()
     wait_for_workers(lab)
