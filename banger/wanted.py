@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -10,7 +10,9 @@ from banger.complaints import complaints
 from banger.contracts.errors import InvalidInputError
 from banger.contracts.spec import VmSpec
 from banger.contracts.vmm import MAX_FIRECRACKER_VCPUS, WantedVmm
-from banger.settings import Settings
+
+if TYPE_CHECKING:
+    from banger.settings import Settings
 
 _DEFAULTS = ("image", "vcpus", "memory_mib", "disk_mib", "system_overlay_mib", "dns", "ready_timeout_s")
 

@@ -20,3 +20,9 @@ def test_reading_loads_no_celery():
     code = "import sys, banger.farm; print('celery' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_plan_of_a_batch_is_read_without_settings():
+    code = "import sys, banger.batch.plan; print('banger.settings' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
