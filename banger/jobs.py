@@ -116,8 +116,7 @@ def steps_of(job: Job, events: Sequence[Event]) -> list[Step]:
 
 def _marked(job: Job) -> Iterator[Step]:
     pipeline = PIPELINES[job.pipeline]
-    for number, row in enumerate(pipeline.rows):
-        step = f"{number:02d}"
+    for step, row in pipeline.steps.items():
         if row == ("do", "reserve"):
             mark: str | None = "done"  # or there would be no job
         elif not wanted(row.stage, job):
@@ -125,8 +124,7 @@ def _marked(job: Job) -> Iterator[Step]:
         else:
             mark = _mark(job, step, ahead=job.state == "running")
         if mark:
-            way: Direction = "undo" if row.use == "undo" else "do"
-            yield Step(step=step, stage=row.stage, direction=way, unwinding=False, mark=mark)
+            yield Step(step=step, stage=row.stage, direction=row.direction, unwinding=False, mark=mark)
     for number, stage in enumerate(pipeline.unwinding):
         step = f"u{number:02d}"
         if mark := _mark(job, step, ahead=job.state == "unwinding"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from banger.contracts.queues import Direction
 from banger.contracts.stages import STAGES
 from banger.contracts.states import State
 
@@ -31,6 +32,11 @@ class Row(NamedTuple):
     use: Literal["do", "keep", "stay", "undo"]
     stage: str
 
+    @property
+    def direction(self) -> Direction:
+        """Whether its stage is done or undone."""
+        return "undo" if self.use == "undo" else "do"
+
 
 class Pipeline(NamedTuple):
     """A named table of rows. ``starts``: it makes a new generation of the VM."""
@@ -42,6 +48,11 @@ class Pipeline(NamedTuple):
     after: State
     starts: bool = False
     cancellable: bool = False
+
+    @property
+    def steps(self) -> dict[str, Row]:
+        """Its rows in order, each by the name of its step in a job."""
+        return {f"{number:02d}": row for number, row in enumerate(self.rows)}
 
     @property
     def unwinding(self) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ from banger.contracts.requests import (
 from banger.contracts.stages import STAGES, Side
 from banger.contracts.states import State
 from banger.guest import guest_files, guest_mounts
-from banger.pipelines import BATCH, FILES_LEFT, Pipeline
+from banger.pipelines import BATCH, FILES_LEFT, Pipeline, Row
 from banger.records import Job, Record
 
 
@@ -142,7 +142,7 @@ def calls(
     steps = []
     # A guest that was given time to shut down, and did not take it, is asked once more: by its VMM.
     asked = bool(job.params.get("timeout_s")) and any(row.stage == "guest_shutdown" for row in pipeline.rows)
-    for number, row in enumerate(pipeline.rows):
+    for step, row in pipeline.steps.items():
         if row == ("do", "reserve") or (plan is None and row.use != "undo"):
             continue
         if not wanted(row.stage, job):
@@ -151,17 +151,7 @@ def calls(
             request = _DO[row.stage](plan)
         else:
             request = _undo(row.stage, record, job, mildly=asked)
-        steps.append(
-            _call(
-                f"{number:02d}",
-                row.stage,
-                "undo" if row.use == "undo" else "do",
-                request,
-                record,
-                job,
-                fails_to=pipeline.fails_to(row),
-            )
-        )
+        steps.append(_row_call(pipeline, step, row, request, record, job))
     return _ending(steps, pipeline.after, release=pipeline.after is State.GONE)
 
 
@@ -170,17 +160,10 @@ def bare_calls(pipeline: Pipeline, record: Record, job: Job) -> list[StageCall]:
 
     For a job whose requests cannot be made (see ``calls``).
     """
+    bare = StageRequest(vm_id=record.id, generation=record.generation)
     return [
-        _call(
-            f"{number:02d}",
-            row.stage,
-            "undo" if row.use == "undo" else "do",
-            StageRequest(vm_id=record.id, generation=record.generation),
-            record,
-            job,
-            fails_to=pipeline.fails_to(row),
-        )
-        for number, row in enumerate(pipeline.rows)
+        _row_call(pipeline, step, row, bare, record, job)
+        for step, row in pipeline.steps.items()
         if row != ("do", "reserve")
     ]
 
@@ -223,6 +206,12 @@ def _undo(stage: str, record: Record, job: Job, *, mildly: bool = False) -> Stag
     if stage == "launch":
         return KillRequest(**of, signal=job.params.get("signal", "TERM" if mildly else "KILL"))
     return UndoRequest(**of)
+
+
+def _row_call(
+    pipeline: Pipeline, step: str, row: Row, request: StageRequest, record: Record, job: Job
+) -> StageCall:
+    return _call(step, row.stage, row.direction, request, record, job, fails_to=pipeline.fails_to(row))
 
 
 def _call(

@@ -237,8 +237,8 @@ def _strange(facts: Facts) -> Iterator[Finding]:
 
 def _waits_in_vain(job: Job, generation: int, seen: FoundVm | None) -> bool:
     """Tell whether a job waits for a guest whose VMM is gone, which would be told when its time is over."""
-    rows = enumerate(PIPELINES[job.pipeline].rows)
-    marks = {row.stage: job.steps.get(f"{number:02d}") for number, row in rows if row.use != "undo"}
+    steps = PIPELINES[job.pipeline].steps.items()
+    marks = {row.stage: job.steps.get(step) for step, row in steps if row.direction == "do"}
     waits = job.state == "running" and marks.get("launch") == "done" and marks.get("wait_ready") != "done"
     return waits and seen is not None and not seen.alive and seen.generation == generation
 

@@ -34,7 +34,7 @@ def to_do_again(job: Job) -> list[str]:
     that did not note in which boot.
     """
     pipeline = PIPELINES[job.pipeline]
-    begun = any(row.stage in COMMANDS and f"{n:02d}" in job.steps for n, row in enumerate(pipeline.rows))
+    begun = any(row.stage in COMMANDS and step in job.steps for step, row in pipeline.steps.items())
     if begun or not pipeline.starts or not job.boot:
         return []
     return [step for step, mark in job.steps.items() if mark == "done"]

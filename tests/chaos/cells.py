@@ -73,8 +73,8 @@ def places(name: str) -> list[Place]:
         return [Place(name, "unwind", "", "", "worker"), *undone]
     order = Place(name, "reserve" if is_new(name) else "begin", "", "", "worker")
     rows = [
-        _place(name, f"{n:02d}", row.stage, "undo" if row.use == "undo" else "do")
-        for n, row in enumerate(pipeline_of(name).rows)
+        _place(name, step, row.stage, row.direction)
+        for step, row in pipeline_of(name).steps.items()
         if row.stage != "file_sync" and row != ("do", "reserve")
     ]
     return [order, *rows]
