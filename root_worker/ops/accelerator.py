@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from banger.contracts import accelerator
 from banger.contracts.accelerator import Accelerator, groups_needed, proven
+from banger.contracts.boot import boot_id
 from root_worker.host import RootHost
 
 
@@ -27,5 +28,4 @@ def choose_accelerator(host: RootHost) -> Choice:
 
 
 def _proven(file: Path) -> bool:
-    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return file.exists() and proven(file.read_bytes(), boot_id)
+    return file.exists() and proven(file.read_bytes(), boot_id())
