@@ -59,26 +59,28 @@ def asking(redis_client: FarmRedis, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     return Asking(redis_client, tmp_path)
 
 
-def test_a_seat_is_kept_from_a_second_machine_as_long_as_its_holder_is_heard(asking: Asking) -> None:
-    first, second = asking.machine("first", "a" * 12), asking.machine("second", "b" * 12)
-    until = time.monotonic() + 3 * SILENCE_S
-    while time.monotonic() < until:
-        first.take()
-        with pytest.raises(ConflictError, match="another machine serves the host twin") as refused:
-            second.take()
-    assert "it is aaaaaaaaaaaa, this one is bbbbbbbbbbbb" in refused.value.details
-    assert "BANGER_HOST" in refused.value.resolution
-
-
-def test_a_copy_of_a_machine_is_refused_like_any_other(asking: Asking) -> None:
-    first, copy = asking.machine("first", "a" * 12), asking.machine("copy", "a" * 12)
+def refused_while_heard(first: Seat, second: Seat, brief: str) -> ConflictError:
+    """Let the first keep its seat, and the second ask for it again and again; return the last refusal."""
     first.take()
     until = time.monotonic() + 3 * SILENCE_S
     while time.monotonic() < until:
         first.take()
-        with pytest.raises(ConflictError, match="twin is served under this machine's own id") as refused:
-            copy.take()
-    assert "or by a copy of it" in refused.value.details
+        with pytest.raises(ConflictError, match=brief) as refused:
+            second.take()
+    return refused.value
+
+
+def test_a_seat_is_kept_from_a_second_machine_as_long_as_its_holder_is_heard(asking: Asking) -> None:
+    first, second = asking.machine("first", "a" * 12), asking.machine("second", "b" * 12)
+    refused = refused_while_heard(first, second, "another machine serves the host twin")
+    assert "it is aaaaaaaaaaaa, this one is bbbbbbbbbbbb" in refused.details
+    assert "BANGER_HOST" in refused.resolution
+
+
+def test_a_copy_of_a_machine_is_refused_like_any_other(asking: Asking) -> None:
+    first, copy = asking.machine("first", "a" * 12), asking.machine("copy", "a" * 12)
+    refused = refused_while_heard(first, copy, "twin is served under this machine's own id")
+    assert "or by a copy of it" in refused.details
 
 
 def test_a_silent_holder_without_vms_gives_way_and_finds_out(asking: Asking) -> None:
