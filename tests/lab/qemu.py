@@ -7,9 +7,10 @@ import os
 import socket
 from pathlib import Path
 
+from lab import recipe
+
 BINARY = Path("/usr/bin/qemu-system-x86_64")
 MEMORY_MIB = int(os.environ.get("BANGER_LAB_MEMORY_MIB", "4096"))
-CPUS = 2
 
 _MONITOR_S = 10.0
 # All that can be emulated, AMD's virtualization too, so that the host has a KVM that works; but for page
@@ -37,7 +38,7 @@ def argv(directory: Path, disk: Path, images: Path | None, port: int) -> tuple[s
         str(BINARY),
         *("-nodefaults", "-no-user-config", "-display", "none"),
         *("-machine", "q35,usb=off,smbus=off,hpet=off", "-accel", "tcg,thread=multi", "-cpu", _CPU),
-        *("-smp", str(CPUS), "-m", str(MEMORY_MIB)),
+        *("-smp", str(recipe.CPUS), "-m", str(MEMORY_MIB)),
         *("-kernel", str(disk / "vmlinuz"), "-initrd", str(disk / "initrd.img"), "-append", _KERNEL_WORDS),
         *("-serial", f"file:{directory / 'serial.log'}"),
         *("-qmp", f"unix:{directory / 'monitor'},server=on,wait=off"),

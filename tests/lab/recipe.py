@@ -11,6 +11,7 @@ SUITE = "bookworm"  # Debian 12: the oldest that we promise to run on
 KERNEL = "linux-image-amd64"
 HOST_NAME = "lab"
 OWNER = "anna"  # who may use the farm without sudo, in our documents and here
+CPUS = 3  # the first is the kernel's alone: see lab.debian
 
 # What makes a machine that can be reached and looked at; what the farm needs, the installation says.
 MACHINE = ("systemd-sysv", "systemd-resolved", "udev", "kmod", "dbus", "openssh-server", "procps", "sudo")
