@@ -37,6 +37,7 @@ LAST = ("test_services.py", "test_reboot.py", "test_uninstall.py")
 TEST_DEADLINE_S = 900  # of a test alone: what the host is made and installed by has deadlines of its own
 
 _phases: list[tuple[str, float]] = []
+_HOST = pytest.StashKey[Machine]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -52,6 +53,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         items[place] = item
 
 
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """End the suite where its host's kernel has panicked: what its tests say from then on means nothing."""
+    host = item.session.stash.get(_HOST, None)
+    if host is not None and (said := host.panic()):
+        pytest.exit(f"the host's kernel panicked:\n{said}", returncode=1)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print how long each phase took, and where to look."""
     if not _phases:
@@ -63,7 +71,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
-def fresh_lab(say: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+def fresh_lab(
+    request: pytest.FixtureRequest, say: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Machine]:
     """The host with banger's code on it, and no farm yet."""
     out = Path(os.environ[ASKED])
     if name := os.environ.get(ON):
@@ -73,7 +83,7 @@ def fresh_lab(say: Callable[[str], None], tmp_path_factory: pytest.TempPathFacto
         disk = host_disk(say)
         images = tmp_path_factory.mktemp("images") / "images.tar"
         pack_images(images, "micro")
-    machine = Machine(RUN_DIR / f"suite-{os.getpid()}")
+    machine = request.session.stash[_HOST] = Machine(RUN_DIR / f"suite-{os.getpid()}")
     try:
         with _phase("wheel, and boot to SSH"), ThreadPoolExecutor(1) as meanwhile:
             wheel = meanwhile.submit(build_wheel, tmp_path_factory.mktemp("wheel"))

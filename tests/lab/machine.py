@@ -35,6 +35,7 @@ RUN_DIR = Path("/var/tmp/banger-lab")  # short: the path of a Unix socket ends a
 BOOT_DEADLINE_S = 300.0
 _POLL_S = 0.3
 _OLD_BOOT_S = 90.0
+_LAST_WORDS = 3000  # characters
 
 
 def require_ours(run_dir: Path) -> None:
@@ -126,6 +127,11 @@ class Machine:
         """Return the kernel's name for this boot."""
         return self.run("cat /proc/sys/kernel/random/boot_id").strip()
 
+    def panic(self) -> str:
+        """Return what its kernel said when it panicked, after which it boots anew by itself; else nothing."""
+        before, panicked, after = self._console().partition("Kernel panic - not syncing")
+        return f"{before[-_LAST_WORDS:]}{panicked}{after[:200]}" if panicked else ""
+
     # -- commands and files
 
     def run(self, script: str, *, deadline_s: float = 60.0, user: str = "root", stdin: bytes = b"") -> str:
@@ -185,6 +191,10 @@ class Machine:
             time.sleep(_POLL_S)
 
     def _last_words(self) -> str:
+        return f"; its console:\n{self._console()[-_LAST_WORDS:]}"
+
+    def _console(self) -> str:
+        """Return all that its kernels have said; nothing where it has no console yet, or no longer."""
         with contextlib.suppress(OSError):
-            return f"; its console:\n{(self.directory / 'serial.log').read_text(errors='replace')[-3000:]}"
+            return (self.directory / "serial.log").read_text(errors="replace")
         return ""

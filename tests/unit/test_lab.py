@@ -74,6 +74,17 @@ def test_nor_does_a_host_start_in_it(tmp_path: Path) -> None:
     assert not list((tmp_path / "lab").iterdir())
 
 
+def test_what_a_kernel_said_when_it_panicked_is_told_and_not_what_the_next_one_says(tmp_path: Path) -> None:
+    host = Machine(tmp_path)
+    assert host.panic() == ""
+    (tmp_path / "serial.log").write_text("[ 1.0] well\n")
+    assert host.panic() == ""
+    panicked = "[ 9.0] BUG: why\n[ 9.1] Kernel panic - not syncing: so\n"
+    (tmp_path / "serial.log").write_text(f"{panicked}{'[ 0.1] the next boot' * 1000}")
+    assert host.panic().startswith(panicked)
+    assert len(host.panic()) < 500
+
+
 @pytest.mark.parametrize("mib", [qemu.MEMORY_MIB, qemu.MEMORY_MIB + guards.SPARE_MEMORY_MIB])
 def test_a_machine_without_the_memory_for_a_host_says_so(
     mib: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
