@@ -34,7 +34,7 @@ from lab import guards
 from lab.cache import host_disk
 from lab.connection import LabError
 from lab.images import pack_images
-from lab.installation import WORK_DIR, bring, install_farm, run_steps
+from lab.installation import WORK_DIR, bring, run_steps, unpack_images
 from lab.machine import RUN_DIR, Machine, require_ours
 from lab.recipe import ROOT
 from lab.wheel import build_wheel
@@ -162,7 +162,8 @@ def install(name: str) -> int:
         bring(machine, wheel)
         if machine.try_run("test -e /var/lib/banger/install.json").code:
             run_steps(machine, "Packages", "The code")
-            install_farm(machine)
+            unpack_images(machine)
+            run_steps(machine, "The farm")
         else:
             # As the document's upgrade, but of a wheel whose version is the old one's.
             pip = "/opt/banger/bin/pip install --quiet --no-deps --force-reinstall"

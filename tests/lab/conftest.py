@@ -21,7 +21,7 @@ from lab.cache import host_disk
 from lab.evidence import collect
 from lab.farm import CALL_S, create, wait_for_workers
 from lab.images import pack_images
-from lab.installation import bring, install_farm, run_steps
+from lab.installation import bring, run_steps, unpack_images
 from lab.machine import RUN_DIR, Machine
 from lab.recipe import OWNER
 from lab.scenarios import Played, play_snapshots
@@ -32,8 +32,8 @@ from lab.wheel import build_wheel
 # Where what is brought back goes. scripts/lab sets it: a plain pytest boots no host.
 ASKED = "BANGER_LAB"
 ON = "BANGER_LAB_ON"  # a host that `scripts/lab --up` has booted, with a farm: used as it is, and left so
-FIRST = ("test_installed.py", "test_life.py", "test_network.py")
-LAST = ("test_services.py", "test_reboot.py", "test_uninstall.py")
+FIRST = ("test_installed.py", "test_life.py", "test_network.py", "test_firecracker_confined.py")
+LAST = ("test_upgrade.py", "test_reboot.py", "test_uninstall.py")
 TEST_DEADLINE_S = 900  # of a test alone: what the host is made and installed by has deadlines of its own
 
 _phases: list[tuple[str, float]] = []
@@ -89,9 +89,11 @@ def fresh_lab(
             wheel = meanwhile.submit(build_wheel, tmp_path_factory.mktemp("wheel"))
             RUN_DIR.mkdir(mode=0o700, exist_ok=True)
             machine.start(disk, images=images, detached=False)
-        with _phase("packages and code"):
+        with _phase("packages, code and images"), ThreadPoolExecutor(1) as meanwhile:
             bring(machine, wheel.result())
+            unpacked = meanwhile.submit(unpack_images, machine)
             run_steps(machine, "Packages", "The code")
+            unpacked.result()
         yield machine
     finally:
         with _phase("evidence and end"):
@@ -101,16 +103,16 @@ def fresh_lab(
 
 @pytest.fixture(scope="session")
 def before_farm(fresh_lab: Machine) -> Traces:
-    """What is on the host before the farm is."""
-    return traces_of(fresh_lab)
+    """What is on the host before the farm is; but the images that are there go with it."""
+    return frozenset(one for one in traces_of(fresh_lab) if not one.startswith("path /var/lib/banger"))
 
 
 @pytest.fixture(scope="session")
 def installed(fresh_lab: Machine, before_farm: Traces) -> Machine:
     """The host with a farm, whose services start."""
     if not os.environ.get(ON):
-        with _phase("images and farm"):
-            install_farm(fresh_lab)
+        with _phase("farm"):
+            run_steps(fresh_lab, "The farm")
     return fresh_lab
 
 
@@ -146,19 +148,30 @@ def _begin_what_goes_on_beside(request: pytest.FixtureRequest) -> None:
     """Begin it with the first of the lab's tests, as far as tests will ask for it."""
     wanted = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
     if os.environ.get(ASKED):
-        for name in ("snapshots", "lab", "two_vms"):
+        for name in ("snapshots", "lab", "two_vms", "stays"):
             if name in wanted:
                 request.getfixturevalue(name)
 
 
 @pytest.fixture(scope="session")
-def steady(lab: Machine) -> dict[str, Any]:
+def stays(lab: Machine, beside: ThreadPoolExecutor) -> Future[dict[str, Any]]:
+    """``steady``, once it runs."""
+
+    def boot() -> dict[str, Any]:
+        words = "banger vm create down --image micro --memory 128MiB --no-wait"
+        lab.run(words, user=OWNER, deadline_s=CALL_S)
+        return create(lab, "steady", "--autostart")
+
+    return beside.submit(boot)
+
+
+@pytest.fixture(scope="session")
+def steady(stays: Future[dict[str, Any]]) -> dict[str, Any]:
     """The record of a VM that runs through restarts and reboot, until the farm is uninstalled.
 
-    With it boots one, ``down``, that is not to be there after the reboot.
+    With it boots one, ``down``, whose unit is looked at, and which is not to be back after the reboot.
     """
-    lab.run("banger vm create down --image micro --memory 128MiB --no-wait", user=OWNER, deadline_s=CALL_S)
-    return create(lab, "steady", "--autostart")
+    return stays.result()
 
 
 @pytest.fixture(scope="session")

@@ -5,11 +5,14 @@ They make the system calls of the real ones. There is no guest, so a VM comes as
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from banger.contracts.names import unit_name
+from lab.farm import CALL_S
 from lab.machine import Machine
 
 pytestmark = pytest.mark.lab
@@ -34,16 +37,15 @@ def host(lab: Machine, tmp_path: Path) -> Iterator[Machine]:
         lab.run("rm -f /usr/local/bin/firecracker /usr/local/bin/jailer")
 
 
-# Creates a VM that will not get ready. Once its unit has the VMM and the keeper alone, each where it stays,
-# it says of both how many words their PIDs are and what they see, and then the unit's limit.
-SCRIPT = f"""
-unit='/sys/fs/cgroup/banger.slice/banger-vm-*.service'
+# Waits until the VM's unit has the VMM and the keeper alone, each where it stays. Says of both how many words
+# their PIDs are and what they see, and then the unit's limit.
+LOOK = """
+unit=/sys/fs/cgroup/banger.slice/{unit}
 seen() {{
     for pid in $(cat $unit/cgroup.procs); do
         echo "$(grep NSpid /proc/$pid/status | wc -w) $(ls -m --width=0 /proc/$pid/root)"
     done 2>/dev/null | sort --reverse
 }}
-BANGER_READY_TIMEOUT_S=15 banger vm create {VM} --vmm firecracker --quiet 2>/tmp/said &
 for second in $(seq 120); do
     found=$(seen || true)
     [[ $found == "3 "*vda*$'\\n'"2 "*keeper* ]] && break
@@ -51,8 +53,6 @@ for second in $(seq 120); do
 done
 echo "$found"
 cat $unit/memory.max
-wait $! || true
-cat /tmp/said
 """
 
 
@@ -69,13 +69,24 @@ def test_the_hosts_processor_tells_of_its_caches_as_firecracker_asks(lab: Machin
 
 
 def test_the_jailer_may_do_all_that_it_does(host: Machine) -> None:
-    said = host.run(SCRIPT, deadline_s=300)
-    vmm, keeper, memory, *rest = said.splitlines()
+    asked = f"BANGER_READY_TIMEOUT_S=15 banger vm create {VM} --vmm firecracker --no-wait --json"
+    accepted = host.json(asked, deadline_s=CALL_S)
+    seen = host.run(LOOK.format(unit=unit_name(accepted["id"])), deadline_s=CALL_S)
+    vmm, keeper, memory = seen.splitlines()
     assert vmm.startswith("3 "), "Firecracker is in a PID namespace of its own"
     assert {"firecracker", "kernel", "initrd", "vda", "vdb", "dev", "run"} <= set(vmm[2:].split(", "))
     assert keeper.startswith("2 ")
     assert "keeper" in keeper
     assert int(memory) > 256 * 2**20
-    assert "wait_ready failed" in "".join(rest), "all before it has succeeded"
-    assert host.run("ls /run/banger/jails") == ""
-    assert host.run("grep -c banger-jail /proc/mounts || true") == "0\n"
+    assert failed_stage(host, accepted["job"]) == "wait_ready", "all before it has succeeded"
+    assert accepted["id"] not in host.run("ls /run/banger/jails; cat /proc/mounts")
+
+
+def failed_stage(host: Machine, job: str) -> str:
+    """Return which stage of a job failed, once all before it is undone."""
+    deadline = time.monotonic() + CALL_S
+    while (shown := host.json(f"banger job show {job} --json", deadline_s=CALL_S))["state"] != "failed":
+        assert shown["state"] in ("running", "unwinding"), shown
+        assert time.monotonic() < deadline, shown
+        time.sleep(1)
+    return str(shown["stage"])
