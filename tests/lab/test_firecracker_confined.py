@@ -48,7 +48,7 @@ seen() {{
 }}
 for second in $(seq 120); do
     found=$(seen || true)
-    [[ $found == "3 "*vda*$'\\n'"2 "*keeper* ]] && break
+    [[ $found == "3 "*vda*$'\\n'"2 "*keeper* && $(wc --lines <<<"$found") == 2 ]] && break
     sleep 1
 done
 echo "$found"
@@ -72,6 +72,7 @@ def test_the_jailer_may_do_all_that_it_does(host: Machine) -> None:
     asked = f"BANGER_READY_TIMEOUT_S=15 banger vm create {VM} --vmm firecracker --no-wait --json"
     accepted = host.json(asked, deadline_s=CALL_S)
     seen = host.run(LOOK.format(unit=unit_name(accepted["id"])), deadline_s=CALL_S)
+    assert len(seen.splitlines()) == 3, seen
     vmm, keeper, memory = seen.splitlines()
     assert vmm.startswith("3 "), "Firecracker is in a PID namespace of its own"
     assert {"firecracker", "kernel", "initrd", "vda", "vdb", "dev", "run"} <= set(vmm[2:].split(", "))
