@@ -24,7 +24,7 @@ from lab.images import pack_images
 from lab.installation import bring, run_steps, unpack_images
 from lab.machine import RUN_DIR, Machine
 from lab.recipe import OWNER
-from lab.scenarios import Played, play_snapshots
+from lab.scenarios import Played, play_killed_starts, play_snapshots
 from lab.traces import Traces, traces_of
 from lab.two_vms import live_two_vms
 from lab.wheel import build_wheel
@@ -124,6 +124,12 @@ def beside() -> Iterator[ThreadPoolExecutor]:
 
 
 @pytest.fixture(scope="session")
+def killed_starts(fresh_lab: Machine, before_farm: Traces, beside: ThreadPoolExecutor) -> Future[Played]:
+    """What kills of root at each step of a start have left. They begin before there is a farm."""
+    return beside.submit(play_killed_starts, fresh_lab)
+
+
+@pytest.fixture(scope="session")
 def snapshots(installed: Machine, beside: ThreadPoolExecutor) -> Future[Played]:
     """What the scenarios of snapshots saw, once they have been played. They need no worker."""
     return beside.submit(play_snapshots, installed)
@@ -148,7 +154,7 @@ def _begin_what_goes_on_beside(request: pytest.FixtureRequest) -> None:
     """Begin it with the first of the lab's tests, as far as tests will ask for it."""
     wanted = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
     if os.environ.get(ASKED):
-        for name in ("snapshots", "lab", "two_vms", "stays"):
+        for name in ("killed_starts", "snapshots", "lab", "two_vms", "stays"):
             if name in wanted:
                 request.getfixturevalue(name)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from concurrent.futures import Future
 
 import pytest
 from farm_box import eventually
@@ -11,9 +11,9 @@ from banger.contracts.names import unit_name
 from banger.contracts.vmm_limits import limits
 from lab.connection import LabError
 from lab.farm import boot_id, found, guest, wait_for_workers, wait_until_running
-from lab.installation import PYTHON
 from lab.machine import Machine
 from lab.recipe import OWNER
+from lab.scenarios import Played
 
 pytestmark = pytest.mark.lab
 
@@ -140,17 +140,11 @@ def test_a_unit_of_a_vm_that_nobody_knows_is_swept(lab: Machine, stray: str) -> 
     lab.run(f"while systemctl is-active --quiet {stray}; do sleep 1; done", deadline_s=NOTICED_S)
 
 
-def test_a_root_worker_killed_at_any_step_leaves_nothing_that_an_undo_does_not_remove(lab: Machine) -> None:
-    lab.put(Path(__file__).with_name("killed_starts.py"), "/root/killed_starts.py")
-    # Meanwhile the worker, which has strays swept, must not help.
-    outcome = lab.json(
-        "systemctl stop banger-worker\n"
-        "trap 'systemctl start banger-worker; rm -rf /var/tmp/banger-killed-* /root/killed_starts.py' EXIT\n"
-        f"unshare --mount --propagation slave -- {PYTHON} /root/killed_starts.py",
-        deadline_s=JOB_S,
-    )
+def test_root_killed_at_any_step_leaves_nothing_that_an_undo_does_not_remove(
+    killed_starts: Future[Played],
+) -> None:
     all_of_it = ["cgroup", "jail", "keeper", "unit", "vmm"]
-    assert outcome == {
+    assert killed_starts.result() == {
         step: {"ended": -9, "after the kill": left, "after the undo": []}
         for step, left in {
             "before systemd is asked": ["jail"],

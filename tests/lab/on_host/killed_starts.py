@@ -1,7 +1,8 @@
 """Kill root at each step of putting a process into a VM's unit; then undo. Run in the lab's host, by itself.
 
 ``unshare --mount --propagation slave python killed_starts.py`` prints one line of JSON: what was left by the
-kill and what by the undo, for each step. It has a state directory, uids and a VM of its own.
+kill and what by the undo, for each step. It has a state directory and uids of its own, and for each step a
+VM: none is there for long enough that a worker would have it swept.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from banger.contracts.keeper_plan import KeeperPlan
-from banger.contracts.names import SLICE, unit_name
+from banger.contracts.names import FIRST_SLOT, SLICE, unit_name
 from banger.contracts.policy import Policy
 from banger.contracts.requests import UndoRequest
 from banger.contracts.vmm_limits import limits
@@ -30,8 +31,6 @@ from root_worker.vmm import processes, units
 from root_worker.vmm.jail import locked
 
 STILL = 12  # looks, a tenth of a second apart, and each takes longer than that
-VM, SLOT = "0badc0ffee00", 7
-UNIT = unit_name(VM)
 
 
 def die(*_: object, **__: object) -> Any:
@@ -66,54 +65,58 @@ STEPS = (before_systemd_is_asked, once_systemd_is_asked, once_the_unit_has_come,
 AFTER = ("once the keeper is in the unit", "once root has let go")
 
 
-def start(host: RootHost, log: Path, at: str) -> None:
+def start(host: RootHost, vm_id: str, slot: int, log: Path, at: str) -> None:
     """Start a program as launch does, in the VM's unit, and die where it is said."""
-    uid = host.policy.slot(SLOT).uid
+    uid = host.policy.slot(slot).uid
     fds = [os.open(log.with_suffix(end), os.O_RDWR | os.O_CREAT | os.O_APPEND) for end in (".log", ".log.1")]
-    with locked(host.paths, VM) as jail, units.limited(jail, VM, limits(1, 64)) as doors:
+    with locked(host.paths, vm_id) as jail, units.limited(jail, vm_id, limits(1, 64)) as doors:
         plan = KeeperPlan(("/usr/bin/sleep", "600"), (), doors.fds, jail.lock_fd, fds[0], fds[1], 1 << 20)
-        spawn(host.paths, VM, uid, (), plan)
+        spawn(host.paths, vm_id, uid, (), plan)
         if at == AFTER[0]:
             die()
     die()
 
 
-def left(host: RootHost) -> list[str]:
+def left(host: RootHost, vm_id: str, slot: int) -> list[str]:
     """Return what there is of the VM, once nothing more comes or goes."""
     seen: list[list[str]] = []
     while len(seen) < STILL or len({tuple(one) for one in seen[-STILL:]}) > 1:
-        with processes.held(host.policy.slot(SLOT).uid) as alive:
+        with processes.held(host.policy.slot(slot).uid) as alive:
             seen.append(["vmm" if one.is_vmm else "keeper" for one in alive])
-        seen[-1] += ["unit"] if (units.TRANSIENT / UNIT).exists() else []
-        seen[-1] += ["cgroup"] if (units.CGROUPS / SLICE / UNIT).exists() else []
-        seen[-1] += ["jail"] if host.paths.jail(VM).exists() else []
+        seen[-1] += ["unit"] if (units.TRANSIENT / unit_name(vm_id)).exists() else []
+        seen[-1] += ["cgroup"] if (units.CGROUPS / SLICE / unit_name(vm_id)).exists() else []
+        seen[-1] += ["jail"] if host.paths.jail(vm_id).exists() else []
         time.sleep(0.1)
     return sorted(seen[-1])
 
 
 def main() -> None:
-    state = Path(tempfile.mkdtemp(dir="/var/tmp", prefix="banger-killed-"))
+    state = Path(tempfile.mkdtemp(dir="/var/tmp", prefix="killed-starts-"))
     state.chmod(0o711)
-    policy = Policy(host="here", state_dir=state, run_dir=state / "run", uid_base=460_000)
+    policy = Policy(
+        host="here", state_dir=state, run_dir=state / "run", uid_base=460_000, worker_user="nobody"
+    )
     host = root_host(policy, units=True)
     host.paths.kernels.mkdir(parents=True)
     vmm_root.make(host.paths.vmm_root, host.paths.kernels)
-    host.registry.admit(VM, 1, SLOT)
     told = {}
     steps: list[tuple[str, Callable[[], None]]] = [(one.__name__.replace("_", " "), one) for one in STEPS]
-    for name, prepare in [*steps, *((name, lambda: None) for name in AFTER)]:
+    steps += ((name, lambda: None) for name in AFTER)
+    for slot, (name, prepare) in enumerate(steps, FIRST_SLOT):
+        vm_id = f"0badc0ffee{slot:02x}"
+        host.registry.admit(vm_id, 1, slot)
         child = os.fork()
         if child == 0:
             try:
                 prepare()
-                start(host, state / "serial", name)
+                start(host, vm_id, slot, state / "serial", name)
             finally:
                 sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
                 os._exit(1)
         how = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        after_kill = left(host)
-        launch.undo(UndoRequest(vm_id=VM, generation=1), host)
-        told[name] = {"ended": how, "after the kill": after_kill, "after the undo": left(host)}
+        after_kill = left(host, vm_id, slot)
+        launch.undo(UndoRequest(vm_id=vm_id, generation=1), host)
+        told[name] = {"ended": how, "after the kill": after_kill, "after the undo": left(host, vm_id, slot)}
     print(json.dumps(told))
 
 
