@@ -53,11 +53,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         items[place] = item
 
 
-def pytest_runtest_teardown(item: pytest.Item) -> None:
+def pytest_runtest_makereport(item: pytest.Item) -> None:
     """End the suite where its host's kernel has panicked: what its tests say from then on means nothing."""
     host = item.session.stash.get(_HOST, None)
     if host is not None and (said := host.panic()):
-        pytest.exit(f"the host's kernel panicked:\n{said}", returncode=1)
+        item.session.shouldfail = f"the host's kernel panicked:\n{said}"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -85,6 +85,35 @@ def test_what_a_kernel_said_when_it_panicked_is_told_and_not_what_the_next_one_s
     assert len(host.panic()) < 500
 
 
+@pytest.mark.parametrize(
+    ("runs", "code"),
+    [
+        ([(0, "well")], 0),
+        ([(1, "well")], 1),
+        ([(1, "Kernel panic - not syncing: so"), (0, "well")], 0),
+        ([(1, "Kernel panic - not syncing: so"), (1, "well")], 1),
+        ([(1, "Kernel panic - not syncing: so"), (1, "Kernel panic - not syncing: so")], 1),
+    ],
+)
+def test_the_suite_runs_once_more_where_the_kernel_panicked_and_for_nothing_else(
+    runs: list[tuple[int, str]], code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to_come = list(runs)
+
+    def run(*_: object) -> int:
+        assert not list(tool.EVIDENCE.iterdir())
+        ended, said = to_come.pop(0)
+        (tool.EVIDENCE / "serial.log").write_text(said)
+        return ended
+
+    monkeypatch.setattr(tool, "_pytest", run)
+    monkeypatch.setattr(tool, "EVIDENCE", tmp_path / "lab")
+    monkeypatch.setattr(tool, "FIRST_EVIDENCE", tmp_path / "lab-panicked")
+    assert (tool.suite(), to_come) == (code, [])
+    assert (tmp_path / "lab/serial.log").read_text() == runs[-1][1]
+    assert (tmp_path / "lab-panicked/serial.log").exists() is (len(runs) == 2)
+
+
 @pytest.mark.parametrize("mib", [qemu.MEMORY_MIB, qemu.MEMORY_MIB + guards.SPARE_MEMORY_MIB])
 def test_a_machine_without_the_memory_for_a_host_says_so(
     mib: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
