@@ -10,6 +10,7 @@
     scripts/lab --list                   which there are
     scripts/lab --shell                  boot, install, a shell; gone when that ends
 
+A suite whose host's kernel panicked runs once more, unless it was interrupted: build/lab-panicked tells why.
 Ends with 0, and the reason, where this machine cannot run it.
 """
 
@@ -27,6 +28,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from leftovers import beside_others
 
 from banger.contracts.names import is_label
@@ -99,7 +101,7 @@ def suite(*arguments: str) -> int:
         shutil.rmtree(FIRST_EVIDENCE, ignore_errors=True)
         EVIDENCE.mkdir()
         code = _pytest(arguments, lock.fileno())
-        if code == 0 or not Machine(EVIDENCE).panic():
+        if code != pytest.ExitCode.TESTS_FAILED or not Machine(EVIDENCE).panic():
             return code
         EVIDENCE.rename(FIRST_EVIDENCE)
         say(f"the host's kernel panicked: see {FIRST_EVIDENCE}. All of it once more, on another host")
@@ -109,13 +111,13 @@ def suite(*arguments: str) -> int:
 
 def _pytest(arguments: tuple[str, ...], lock: int) -> int:
     """Run it to its end, which ends its host. It holds the lock as well, should we be killed."""
-    pytest = (sys.executable, "-m", "pytest", "--durations=20", f"--junitxml={EVIDENCE / 'junit.xml'}")
+    command = (sys.executable, "-m", "pytest", "--durations=20", f"--junitxml={EVIDENCE / 'junit.xml'}")
     environment = os.environ | {"BANGER_LAB": str(EVIDENCE)}
     named_files = any(Path(word.partition("::")[0]).exists() for word in arguments)
     words = arguments if named_files else ("tests/lab", *arguments)
     # Ctrl-C is pytest's as well, which brings back what there is and ends its host: it is not to be killed.
     signal.signal(signal.SIGINT, lambda *_: None)
-    with subprocess.Popen((*pytest, *words), env=environment, pass_fds=(lock,)) as running:
+    with subprocess.Popen((*command, *words), env=environment, pass_fds=(lock,)) as running:
 
         def interrupt(*_: object) -> None:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second Ctrl-C would cut its clean-up short

@@ -90,6 +90,7 @@ def test_what_a_kernel_said_when_it_panicked_is_told_and_not_what_the_next_one_s
     [
         ([(0, "well")], 0),
         ([(1, "well")], 1),
+        ([(2, "Kernel panic - not syncing: so")], 2),
         ([(1, "Kernel panic - not syncing: so"), (0, "well")], 0),
         ([(1, "Kernel panic - not syncing: so"), (1, "well")], 1),
         ([(1, "Kernel panic - not syncing: so"), (1, "Kernel panic - not syncing: so")], 1),
